@@ -1,0 +1,186 @@
+/**
+ * The table of agents: who is in the session, who is alive, and what is done about the dead.
+ *
+ * A slot is taken by locking one byte of the arena's file through an open file description of one's own. The kernel drops that lock
+ * at death and at nothing else: not at SIGSTOP, not when a pid is reused; a zombie has lost it already.
+ *
+ * @module
+ */
+import { isByteLocked, lockByte, processId, processStartTime, threadStartTime, unlockByte } from "../../platform/mod.ts";
+import type { Arena, Block } from "./arena.ts";
+import { crashPoint } from "./crash.ts";
+import {
+  A_EXIT,
+  A_FD,
+  A_GEN,
+  A_HELD,
+  A_KIND,
+  A_PARENT,
+  A_PID,
+  A_START,
+  A_TID,
+  A_TSTART,
+  AGENT_WORDS,
+  AGENTS,
+  GEN_MASK,
+  H_NEXT_SLOT,
+  KIND_WORKER,
+  MAX_AGENTS,
+  REAP_BYTES,
+  TOKEN_SLOT_BITS,
+  TOKEN_SLOT_MASK,
+} from "./layout.ts";
+
+/** First word of the slot of a token. */
+export function agentAt(token: number): number {
+  return AGENTS + (token & TOKEN_SLOT_MASK) * AGENT_WORDS;
+}
+
+/** What is to be done for each block when an agent is gone: see {@linkcode Agents.reap}. */
+export type Scrub = (block: Block, dead: number) => void;
+
+export class Agents {
+  readonly #arena: Arena;
+  readonly #scrub: Scrub;
+  readonly #afterReap: () => void;
+
+  constructor(arena: Arena, scrub: Scrub, afterReap: () => void) {
+    this.#arena = arena;
+    this.#scrub = scrub;
+    this.#afterReap = afterReap;
+  }
+
+  /**
+   * Takes a free slot, with the lock held through `fd`: for this agent, or for a child that will inherit `fd`.
+   *
+   * @returns the token
+   * @throws {RangeError} when all 1,024 slots belong to living agents.
+   */
+  take(fd: number, parent: number): number {
+    const token = this.#tryTake(fd, parent);
+    if (token !== 0) return token;
+    this.reapAll();
+    const again = this.#tryTake(fd, parent);
+    if (again !== 0) return again;
+    throw new RangeError(`Cannot join the session: all ${MAX_AGENTS} places are taken by living agents; end some processes or Workers first`);
+  }
+
+  #tryTake(fd: number, parent: number): number {
+    const m = this.#arena.i32;
+    const start = Atomics.load(m, H_NEXT_SLOT);
+    for (let i = 0; i < MAX_AGENTS; i++) {
+      const slot = (start + i) & TOKEN_SLOT_MASK;
+      const at = AGENTS + slot * AGENT_WORDS;
+      if (Atomics.load(m, at + A_PID) !== 0 || !lockByte(fd, slot)) continue;
+      crashPoint("agent.locked");
+      if (Atomics.load(m, at + A_PID) !== 0) {
+        unlockByte(fd, slot); // someone died here between the two looks
+        continue;
+      }
+      const pid = processId();
+      Atomics.store(m, at + A_PID, pid);
+      crashPoint("agent.taken");
+      m[at + A_START] = (processStartTime(pid) ?? 0) | 0;
+      m[at + A_PARENT] = parent;
+      m[at + A_FD] = fd;
+      for (const word of [A_KIND, A_TID, A_TSTART, A_HELD, A_EXIT]) m[at + word] = 0;
+      if (m[at + A_GEN] === 0) m[at + A_GEN] = 1;
+      Atomics.store(m, H_NEXT_SLOT, (slot + 1) & TOKEN_SLOT_MASK);
+      return (m[at + A_GEN] << TOKEN_SLOT_BITS) | slot;
+    }
+    return 0;
+  }
+
+  /** Whether the agent is gone for good. A stopped or busy one is not; a Worker is once its thread is. About 1.5 µs. */
+  isDead(token: number): boolean {
+    if (token === this.#arena.token) return false;
+    if (this.#arena.isStale(token)) return true;
+    return this.#isSlotDead(token & TOKEN_SLOT_MASK);
+  }
+
+  #isSlotDead(slot: number): boolean {
+    const m = this.#arena.i32;
+    const at = AGENTS + slot * AGENT_WORDS;
+    if (slot === this.#arena.slot) return false;
+    const kind = Atomics.load(m, at + A_KIND);
+    const pid = Atomics.load(m, at + A_PID);
+    if (pid === 0) return false;
+    if (!isByteLocked(this.#arena.fd, slot)) return true;
+    if ((kind & KIND_WORKER) === 0) return false;
+    // The descriptor outlives a terminated Worker: only its thread tells.
+    const started = threadStartTime(pid, Atomics.load(m, at + A_TID));
+    return started === null || (started | 0) !== Atomics.load(m, at + A_TSTART);
+  }
+
+  /** Reaps every dead agent. One look at each taken slot. */
+  reapAll(): void {
+    const m = this.#arena.i32;
+    for (let slot = 0; slot < MAX_AGENTS; slot++) {
+      if (Atomics.load(m, AGENTS + slot * AGENT_WORDS + A_PID) !== 0 && this.#isSlotDead(slot)) this.#reapSlot(slot);
+    }
+  }
+
+  /** Reaps one agent if it is dead and nobody else is at it. */
+  reap(token: number): void {
+    if (!this.#arena.isStale(token) && this.isDead(token)) this.#reapSlot(token & TOKEN_SLOT_MASK);
+  }
+
+  #reapSlot(slot: number): void {
+    const arena = this.#arena;
+    const m = arena.i32;
+    const at = AGENTS + slot * AGENT_WORDS;
+    if (!lockByte(arena.fd, REAP_BYTES + slot)) return; // a living agent is at it
+    // What the reaper condemns is marked with the dead slot: if the reaper dies, the next one goes on.
+    const own = arena.slot;
+    try {
+      if (Atomics.load(m, at + A_PID) === 0 || !this.#isSlotDead(slot)) return;
+      const token = (Atomics.load(m, at + A_GEN) << TOKEN_SLOT_BITS) | slot;
+      arena.slot = slot;
+      this.scrub(token);
+      crashPoint("agent.reaped");
+      this.#closeOfTerminatedWorker(at);
+      Atomics.store(m, at + A_PID, 0);
+    } finally {
+      arena.slot = own;
+      unlockByte(arena.fd, REAP_BYTES + slot);
+    }
+    this.#afterReap();
+  }
+
+  /** Removes every trace of an agent from the arena, then raises its slot's generation. Repeatable from any step. */
+  scrub(token: number): void {
+    const m = this.#arena.i32;
+    this.#arena.visitBlocks(0, (block) => this.#scrub(block, token), () => true);
+    crashPoint("agent.reap");
+    this.#arena.reclaimSpans(token);
+    const at = agentAt(token);
+    if (Atomics.load(m, at + A_GEN) === token >>> TOKEN_SLOT_BITS) Atomics.store(m, at + A_GEN, (((token >>> TOKEN_SLOT_BITS) + 1) & GEN_MASK) || 1);
+  }
+
+  /** This agent's own end, while it lives: the slot is free at once. */
+  leave(): void {
+    const arena = this.#arena;
+    this.scrub(arena.token);
+    Atomics.store(arena.i32, agentAt(arena.token) + A_PID, 0);
+    unlockByte(arena.fd, arena.slot);
+  }
+
+  #closeOfTerminatedWorker(at: number): void {
+    const m = this.#arena.i32;
+    if ((m[at + A_KIND] & KIND_WORKER) !== 0 && m[at + A_PID] === processId()) this.onWorkerGone?.(m[at + A_FD]);
+  }
+
+  /** Told the descriptors that a terminated Worker of this process left open. */
+  onWorkerGone: ((fd: number) => void) | undefined;
+
+  /** Tokens of all agents that have a slot, dead or alive. */
+  all(): number[] {
+    const m = this.#arena.i32;
+    const tokens: number[] = [];
+    for (let slot = 0; slot < MAX_AGENTS; slot++) {
+      const at = AGENTS + slot * AGENT_WORDS;
+      if (Atomics.load(m, at + A_PID) !== 0) tokens.push((Atomics.load(m, at + A_GEN) << TOKEN_SLOT_BITS) | slot);
+    }
+    return tokens;
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * Crash points: named places between two steps of a change of shared state, where a test can have this process killed or stopped.
+ * Compiled in, so that what is tested is what runs; unarmed, one costs a comparison.
+ *
+ * Armed by `GEVENTMP_CRASH=<name>[:<nth>[:kill|stop]]`, or from a test by {@linkcode armCrash}.
+ *
+ * @module
+ */
+import { getenv, killProcess, processId, signals } from "../../platform/mod.ts";
+
+let armed: string | null = null;
+let remaining = 0;
+let signal = 0;
+
+/** Every name that {@linkcode crashPoint} is called with; tests run through them all. */
+export const CRASH_POINTS = [
+  "arena.claim", // a span is claimed, its purpose not yet written
+  "arena.multi", // some spans of a larger block are claimed
+  "arena.publish", // a block is written, not yet live
+  "arena.dying", // a block is being given back
+  "agent.locked", // a slot's life lock is held, its PID not yet written
+  "agent.taken", // PID is written, the rest is not
+  "agent.reap", // a dead agent is half scrubbed
+  "agent.reaped", // scrubbed, the slot not yet free
+  "handle.hold", // a node is claimed, ADDS not yet raised
+  "handle.release", // a node is given up, the block not yet looked at
+  "wait.published", // the node says WAITING, the flag is not yet set
+  "wait.marked", // the flag is set, not yet asleep
+  "wait.cleared", // a releaser took the waiters flag, nobody is woken yet
+  "wait.woken", // a node says WOKEN, the doorbell is not yet rung
+  "wait.rung", // the doorbell is rung, its word does not say so
+  "lock.taken", // the lock's word is ours, the caller does not know
+  "lock.released", // the lock's word is free, waiters not yet looked at
+  "semaphore.taken",
+  "semaphore.released",
+  "queue.written", // a record is written, not published
+  "queue.published", // published, getters not yet looked at
+  "queue.ring", // a further ring is made, not linked
+  "queue.link", // linked, the old one not ended
+  "queue.claimed", // a record is claimed, not read
+  "queue.read", // read, not done
+  "queue.done", // done, the lane's READ not moved
+] as const;
+export type CrashPoint = typeof CRASH_POINTS[number];
+
+/** Arms one crash point in this process. @throws {RangeError} for an unknown name. */
+export function armCrash(name: CrashPoint, nth = 1, action: "kill" | "stop" = "kill"): void {
+  if (!CRASH_POINTS.includes(name)) throw new RangeError(`Cannot arm crash point "${name}": there is none of that name`);
+  armed = name;
+  remaining = nth;
+  signal = action === "stop" ? signals.SIGSTOP : signals.SIGKILL;
+}
+
+/** Reads `GEVENTMP_CRASH`, once, when an agent joins. */
+export function armCrashFromEnvironment(): void {
+  const text = getenv("GEVENTMP_CRASH");
+  if (text === null || text === "") return;
+  const [name, nth, action] = text.split(":");
+  armCrash(name as CrashPoint, nth ? Number(nth) : 1, action === "stop" ? "stop" : "kill");
+}
+
+/** A place where a test can kill this process. */
+export function crashPoint(name: CrashPoint): void {
+  if (armed !== null) reached(name);
+}
+
+function reached(name: CrashPoint): void {
+  if (armed !== name || --remaining > 0) return;
+  armed = null;
+  killProcess(processId(), signal);
+}

@@ -1,0 +1,118 @@
+/**
+ * Handles: what user code holds of a block. A handle may be disposed, dropped, or sent; the block lives while any agent has one.
+ *
+ * @module
+ */
+import { kHandle, type HandleId } from "../codec/mod.ts";
+import type { Block } from "./arena.ts";
+import type { Held } from "./references.ts";
+import { current, type Session } from "./session.ts";
+
+/** What outlives a dropped handle: enough to let go of its reference, once. */
+interface Reference {
+  readonly session: Session;
+  readonly block: Block;
+  released: boolean;
+}
+
+function letGo(reference: Reference): void {
+  if (reference.released) return;
+  reference.released = true;
+  if (!reference.session.closed) reference.session.references.release(reference.block);
+}
+
+/** Best effort, as collections come when they come; dispose what must be gone at once. */
+const dropped = new FinalizationRegistry<Reference>(letGo);
+
+const NEW: unique symbol = Symbol("new block");
+
+/** A block to be adopted by a handle's constructor instead of making a new one. */
+export interface Existing {
+  readonly [NEW]: true;
+  readonly session: Session;
+  readonly block: Block;
+  readonly held: Held;
+  readonly generation: number;
+}
+
+/** Whether a constructor was called to make a handle to a block that exists. */
+export function isExisting(value: unknown): value is Existing {
+  return typeof value === "object" && value !== null && NEW in value;
+}
+
+/** Base of all handles. Disposing lets go of this agent's reference, never of the others'. */
+export abstract class Handle implements Disposable {
+  /** @ignore */
+  protected readonly session: Session;
+  /** @ignore */
+  protected readonly block: Block;
+  /** @ignore */
+  protected readonly held: Held;
+  readonly #kind: number;
+  readonly #generation: number;
+  readonly #reference: Reference;
+
+  /** @ignore */
+  protected constructor(kind: number, existing: Existing | null, bytes: number, fill: (m: Int32Array, block: Block) => void) {
+    this.#kind = kind;
+    if (existing === null) {
+      this.session = current();
+      const m = this.session.arena.i32;
+      const made = this.session.references.create(kind, bytes, (block) => fill(m, block));
+      this.block = made.block;
+      this.held = made.held;
+      this.#generation = made.generation;
+    } else {
+      this.session = existing.session;
+      this.block = existing.block;
+      this.held = existing.held;
+      this.#generation = existing.generation;
+    }
+    this.#reference = { session: this.session, block: this.block, released: false };
+    dropped.register(this, this.#reference, this.#reference);
+  }
+
+  /** How the handle travels inside a message. @ignore */
+  [kHandle](): HandleId {
+    this.checkLive("send");
+    return { kind: this.#kind, block: this.block, generation: this.#generation };
+  }
+
+  /** @ignore */
+  get disposed(): boolean {
+    return this.#reference.released || this.session.closed;
+  }
+
+  /** @ignore */
+  protected checkLive(what: string): void {
+    if (this.#reference.released) throw new TypeError(`Cannot ${what} this ${this.constructor.name}: it was disposed in this agent; use the handle before its "using" scope ends`);
+    if (this.session.closed) throw new TypeError(`Cannot ${what} this ${this.constructor.name}: its session was disposed in this agent`);
+  }
+
+  /** Lets go of this agent's reference. Disposing twice is disposing once. */
+  [Symbol.dispose](): void {
+    dropped.unregister(this.#reference);
+    letGo(this.#reference);
+  }
+}
+
+type Reviver = (existing: Existing) => Handle;
+const revivers = new Map<number, Reviver>();
+
+/** Registers how a kind of block becomes a handle. */
+export function reviver(kind: number, revive: Reviver): void {
+  revivers.set(kind, revive);
+}
+
+/** Makes the handle that a message carried. @throws {TypeError} when its object is gone, or is of another session. */
+export function revive(kind: number, block: Block, generation: number): object {
+  const session = current();
+  const make = revivers.get(kind);
+  const { arena } = session;
+  if (make === undefined || block >= arena.i32.length || !arena.isLive(block, generation) || arena.kind(block) !== kind) {
+    throw new TypeError(
+      `Cannot receive a handle: its object (kind ${kind}, block ${block}) does not exist any more, or belongs to another session; the sender must keep its handle until the message was received, or send it within one session`,
+    );
+  }
+  return make({ [NEW]: true, session, block, held: session.references.hold(block), generation });
+}

@@ -1,0 +1,321 @@
+/**
+ * The arena's layout: every word that processes share, who may change it, and from what to what.
+ *
+ * All positions are indices of 32-bit words unless a name says bytes. A change here is a new {@linkcode LAYOUT}.
+ *
+ * Rules that make every structure below survive a SIGKILL or SIGSTOP between two instructions:
+ * 1. Nothing is guarded by a lock that a process could die or stop with. Each change of shared state is one atomic
+ *    store or compare-exchange; what precedes it is invisible, what follows it is repeated by whoever comes next.
+ * 2. Lists only grow: their records are claimed (0 -> token) and given up (token -> 0), never unlinked while the
+ *    block that owns the list lives. So a reader can be stopped anywhere in a list.
+ * 3. A reference is a record (a node's HOLDER word), never a count: a death takes away exactly its own.
+ * 4. A wake-up is a hint to look, never the news: doing it twice is harmless, and a waiter looks by itself every
+ *    100 ms, which covers a waker that died between making something available and waking.
+ *
+ * @module
+ */
+
+/** Version of everything in this file. Processes of another version are refused. */
+export const LAYOUT = 1;
+export const MAGIC = 0x706d7667;
+
+/** Bytes of address space that every process maps once, so that there is one ArrayBuffer for ever. */
+export const RESERVED_BYTES = 2 ** 32;
+
+// ── header (first page) ────────────────────────────────────────────────────────────────────────────────────────────
+export const H_MAGIC = 0;
+export const H_LAYOUT = 1;
+/** Four words of randomness: who knows them was told by a member. */
+export const H_NONCE = 2;
+/** Spans that the file holds. Only grows: compare-exchange to a larger value, after the file was extended. */
+export const H_EXTENT = 6;
+/** Most spans the file may hold; set by the creator. */
+export const H_CAP = 7;
+/** Source of generations for freshly claimed memory. Atomic add. */
+export const H_GENERATION = 8;
+/** About how many freed spans still hold pages. A hint for giving pages back, never relied on. */
+export const H_DIRTY = 9;
+/** Where the next slot search starts. A hint. */
+export const H_NEXT_SLOT = 10;
+
+// ── agent table ────────────────────────────────────────────────────────────────────────────────────────────────────
+//
+// A slot belongs to whoever holds the lock on byte <slot> of the file (an open-file-description lock, so the kernel
+// gives it back at death). REAPING a slot needs the lock on byte REAP_BYTES + <slot>.
+//
+// | state                         | byte locked | PID  | next                                                           |
+// |-------------------------------|-------------|------|----------------------------------------------------------------|
+// | free                          | no          | 0    | taken: lock the byte, see PID still 0, write PID               |
+// | taken (by an agent or for a   | yes         | pid  | dead: the kernel drops the lock                                |
+// | child that is being started)  |             |      | left: the agent scrubs itself, GEN + 1, PID = 0, unlocks       |
+// | dead                          | no          | pid  | reaped by anyone, once at a time: scrub, GEN + 1, then PID = 0 |
+//
+// Every step of a reap can be repeated; a reaper's death drops its lock on REAP_BYTES + slot and the next one repeats.
+export const MAX_AGENTS = 1024;
+export const AGENTS = 64 * 1024 / 4;
+export const AGENT_WORDS = 16;
+export const REAP_BYTES = 4096;
+
+export const A_PID = 0;
+/** Process start time in clock ticks, low 32 bits: tells a reused pid. */
+export const A_START = 1;
+/** Generation of the slot, 1 to 2^19 - 1. Raised only when the slot is scrubbed. */
+export const A_GEN = 2;
+/**
+ * Doorbell word: epoch << 2 | state. Its owner stores it; a ringer only does RUNG by compare-exchange, after its byte is written, so
+ * that a ringer killed in between costs one spare byte and never a lost wake-up.
+ * AWAKE -> ARMED(epoch + 1) owner, when it starts to wait · ARMED -> RUNG ringer · any -> ARMED/AWAKE owner · any -> SYNC owner.
+ */
+export const A_BELL = 3;
+/** How to ring: BELL_* kind | WORKER flag. */
+export const A_KIND = 4;
+/** Kind-specific number (a pipe's descriptor). */
+export const A_BELL_INFO = 5;
+/** Kernel thread id and its start time of an agent that is a Worker, else 0. */
+export const A_TID = 6;
+export const A_TSTART = 7;
+/** 1 while the agent is inside a synchronous call: it cannot run a continuation, so grants skip it. */
+export const A_HELD = 8;
+/** Descriptor, in its process, that holds the life lock. */
+export const A_FD = 9;
+/** Token of the agent that started it, 0 for the root. */
+export const A_PARENT = 10;
+/** When it was last woken, in 0.1 ms of wall time, for telling a slow waker from a fresh one. A hint. */
+export const A_WOKEN_AT = 11;
+/** Exit code of a child plus a flag, written by the child before it ends by itself: exit code | 0x10000. */
+export const A_EXIT = 12;
+
+export const BELL_AWAKE = 0;
+export const BELL_ARMED = 1;
+export const BELL_RUNG = 2;
+export const BELL_SYNC = 3;
+
+export const KIND_MASK = 0xff;
+export const KIND_NONE = 0;
+/** A unix stream listener of the runtime's own (Deno). */
+export const KIND_STREAM = 1;
+/** A bound unix datagram socket (Bun). */
+export const KIND_DATAGRAM = 2;
+/** A pipe, opened through /proc (Deno without net permission). */
+export const KIND_PIPE = 3;
+export const KIND_WORKER = 0x100;
+
+export const TOKEN_SLOT_BITS = 10;
+export const TOKEN_SLOT_MASK = MAX_AGENTS - 1;
+export const GEN_MASK = (1 << 19) - 1;
+
+// ── spans ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+//
+// | OWNER            | INFO            | meaning                                                      | next                       |
+// |------------------|-----------------|--------------------------------------------------------------|----------------------------|
+// | 0                | 0               | free                                                         | token (compare-exchange)   |
+// | token            | 0               | being set up, or being given back                            | INFO; a dead owner's: 0    |
+// | token            | SPAN_CLASS | c  | blocks of class c; only the owner hands them out             | emptied: INFO = 0, OWNER = 0; a dead owner's: adopted |
+// | token            | SPAN_MULTI | n  | one block over n spans, this one and those behind it         | INFO = 0, OWNER = 0        |
+// | CONTINUED | head | 0               | part of the block that starts at span `head`                 | 0                          |
+export const SPAN_BYTES = 64 * 1024;
+export const SPAN_WORDS = SPAN_BYTES / 4;
+export const SPAN_SHIFT = 14;
+export const SPANS = 128 * 1024 / 4;
+export const MAX_SPANS = 65536;
+export const FIRST_SPAN = 10;
+export const SPAN_CLASS = 0x100;
+export const SPAN_MULTI = 0x40000000;
+export const CONTINUED = 0x80000000 | 0;
+
+/** Bytes of a block of each class. */
+export const CLASS_BYTES = [128, 512, 1024, 4096, 16384] as const;
+export const CLASS_128 = 0;
+export const CLASS_512 = 1;
+export const CLASS_1K = 2;
+export const CLASS_4K = 3;
+export const CLASS_16K = 4;
+
+// ── blocks ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+//
+// HEAD = generation << 12 | slot << 2 | state
+// FREE -> LIVE (generation + 1): the span's owner, one store, when the rest is written
+// LIVE -> DYING (with the slot of who frees it): compare-exchange, by who finds no holder left
+// DYING -> FREE: that agent, when all that hangs on the block is free; or the reaper of its slot
+export const B_HEAD = 0;
+/** Kind of the block. */
+export const B_INFO = 1;
+/** Token of the agent that made it, for blocks that are reachable only after a further step (rings, nodes, blobs). */
+export const B_OWNER = 2;
+/** Raised after each added holder: "no holder" seen in a scan counts only if this did not change meanwhile. */
+export const B_ADDS = 3;
+/** First block of further nodes, 0 if none. Set once, by compare-exchange. */
+export const B_MORE = 12;
+
+export const FREE = 0;
+export const LIVE = 1;
+export const DYING = 2;
+export const GENERATION_SHIFT = 12;
+
+export const K_LOCK = 1;
+export const K_SEMAPHORE = 2;
+export const K_QUEUE = 3;
+export const K_NODES = 4;
+export const K_LANE = 5;
+export const K_RING = 6;
+export const K_BLOB = 7;
+export const K_LAUNCH = 8;
+
+// ── nodes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+//
+// One node for each agent that holds a handle to the block: its reference, and where it waits.
+//
+// HOLDER: 0 -> token (compare-exchange by the agent itself, or by the parent on behalf of a child being started) -> 0
+//         0 -> IN_FLIGHT | lane (by a sender, for a handle inside a queue item) -> 0 (by anyone, once the item was taken)
+// CHANNEL: 0 idle; else ticket << 2 | state of the agent's first waiter
+//         0 -> WAITING(ticket) owner · WAITING -> WOKEN waker, by compare-exchange · any -> WAITING or 0 owner
+//         WAITING_SYNC: as WAITING, of an agent that blocks in a synchronous call
+export const N_HOLDER = 0;
+export const N_CHANNEL = 1;
+export const N_CHANNEL2 = 2;
+/** Of a queue's node: the agent's lane; of an IN_FLIGHT node: the highest record number that carries the handle. */
+export const N_AUX = 3;
+/** Queue nodes only: lane being read (set before HAZARD), position | 1 that must not be overwritten or 0, and announced puts. */
+export const N_HAZARD_LANE = 4;
+export const N_HAZARD = 5;
+export const N_ANNOUNCED = 6;
+
+export const IN_FLIGHT = 0x80000000 | 0;
+export const WAITING = 1;
+export const WOKEN = 2;
+export const WAITING_SYNC = 3;
+
+/** Where a kind's nodes are: first word, words each, how many inside the block. */
+export interface Nodes {
+  readonly base: number;
+  readonly stride: number;
+  readonly count: number;
+}
+export const SYNC_NODES: Nodes = { base: 16, stride: 4, count: 4 };
+export const QUEUE_NODES: Nodes = { base: 24, stride: 8, count: 13 };
+/** In a block of kind K_NODES (512 bytes): link to the next one, the block they belong to, and the first node. */
+export const M_NEXT = 4;
+export const M_PARENT = 5;
+export const M_BASE = 8;
+export const M_WORDS = 120;
+
+/** Nodes of a block of this kind, or null when it has none. */
+export function nodesOf(kind: number): Nodes | null {
+  switch (kind) {
+    case K_LOCK:
+    case K_SEMAPHORE:
+    case K_LAUNCH:
+      return SYNC_NODES;
+    case K_QUEUE:
+      return QUEUE_NODES;
+    default:
+      return null;
+  }
+}
+
+// ── lock: one word ─────────────────────────────────────────────────────────────────────────────────────────────────
+//
+// WORD = owner token << 3 | flags
+// | change                                        | by whom                                                        |
+// |-----------------------------------------------|----------------------------------------------------------------|
+// | 0 -> me                                       | anyone: the fast path, one compare-exchange                    |
+// | me -> 0                                       | the owner (or anyone, as in Python): the release, one compare-exchange |
+// | L_WAITERS set                                 | a waiter, after its node says WAITING, while the lock is taken |
+// | L_WAITERS cleared, then one waiter woken      | who releases                                                   |
+// | L_RESERVED set                                | a waiter that was passed over for more than 1 ms               |
+// | L_RESERVED cleared                            | a woken waiter that takes the lock; who finds the reservation stale |
+// | dead owner -> ownerless, L_ABANDONED          | anyone who finds the owner dead                                |
+// | L_ABANDONED cleared                           | who takes the lock next, whose guard says so                   |
+export const O_WORD = 4;
+/** Source of tickets, so that waiters are served in order. Atomic add. */
+export const O_TICKET = 5;
+export const L_WAITERS = 1;
+export const L_ABANDONED = 2;
+export const L_RESERVED = 4;
+export const L_OWNER_SHIFT = 3;
+
+// ── semaphore: one word ────────────────────────────────────────────────────────────────────────────────────────────
+// WORD = value << 2 | S_RESERVED | S_WAITERS, with the lock's rules for the flags.
+export const S_WAITERS = 1;
+export const S_RESERVED = 2;
+export const S_VALUE_SHIFT = 2;
+export const S_MAX = (1 << 29) - 1;
+
+// ── queue ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+//
+// Each producer writes its own lane, so that producers share nothing but the stamp and never wait for each other;
+// consumers take the record with the lowest stamp among the lanes' heads.
+export const Q_FLAGS = 4;
+/** 1 while a getter (putter) may be waiting: set by the waiter after its node says so, cleared by who then wakes one. */
+export const Q_GETTERS = 6;
+export const Q_PUTTERS = 7;
+/** Order of puts over all lanes. Atomic add. */
+export const Q_STAMP = 8;
+export const Q_MAX_ITEMS = 9;
+export const Q_MAX_BYTES = 10;
+/** Newest lane; lanes are only added. */
+export const Q_LANES = 11;
+export const QF_SHUTDOWN = 1;
+export const QF_IMMEDIATE = 2;
+
+// lane
+export const LN_QUEUE = 4;
+export const LN_NEXT = 5;
+/** Token of the producer; 0 once it is gone: the lane is then read on, and taken over by the next new producer. */
+export const LN_PRODUCER = 6;
+/** Where the next record will be, in 16-byte units. Storing it publishes what is before: the producer's one commit. */
+export const LN_WRITE = 7;
+/** Where the first record that is not done is. Compare-exchange forwards by consumers. */
+export const LN_READ = 8;
+/** Oldest ring that may still be read. Compare-exchange by consumers when READ has passed its end. */
+export const LN_READ_RING = 9;
+/** Records ever written, and their bytes: the producer's, published by LN_WRITE. */
+export const LN_COUNT = 10;
+export const LN_BYTES = 11;
+/** Oldest ring not given back: the producer's. */
+export const LN_OLDEST = 13;
+
+// ring: the first 64 bytes of a power of two; records never lie there
+export const R_LANE = 4;
+/** Position that falls on the ring's first byte. */
+export const R_BASE = 5;
+/** Position where the producer went on to NEXT; R_OPEN while it has not. */
+export const R_END = 6;
+export const R_NEXT = 7;
+/** log2 of the ring's bytes. */
+export const R_LOG2 = 8;
+export const R_OPEN = 1;
+export const RING_HEADER_UNITS = 4;
+
+// record: in units of 16 bytes; header of 6 words, then the message
+// COMMITTED -> DONE: one consumer, compare-exchange, once it has read the message
+// COMMITTED -> CLAIMED(token) -> DONE: the same for messages that are long to read or carry handles
+// CLAIMED(dead) -> COMMITTED: anyone
+export const RC_STATE = 0;
+export const RC_LENGTH = 1;
+export const RC_STAMP = 2;
+/** Number of the record in its lane, and bytes written to the lane before it. */
+export const RC_NUMBER = 3;
+export const RC_BYTES = 4;
+export const RC_FLAGS = 5;
+export const RC_HEADER_BYTES = 24;
+export const COMMITTED = 1;
+export const CLAIMED = 2;
+export const DONE = 3;
+/** Filler up to the ring's end: LENGTH is in units. */
+export const SKIP = 4;
+export const STATE_MASK = 7;
+export const STATE_TOKEN_SHIFT = 3;
+/** The message lies in a block of its own: word 0 of the payload is the block. */
+export const RF_BLOB = 1;
+export const RF_HANDLES = 2;
+
+// blob: a message in a block of its own, valid while its record is not done
+export const BL_LANE = 4;
+export const BL_NUMBER = 5;
+export const BL_BYTES = 6;
+export const BL_DATA = 16;
+
+// launch: what a child is to run; held by parent and child
+export const LA_BYTES = 4;
+export const LA_DATA = 32;

@@ -1,0 +1,256 @@
+/**
+ * References: who holds a block, and what happens when nobody does.
+ *
+ * | step of a release | killed after it |
+ * |---|---|
+ * | the node's channels = 0 | the reaper finds HOLDER and goes on |
+ * | HOLDER = 0 | if it was the last: the block is found without holders by the next scan of a reaper |
+ * | no holder seen, ADDS unchanged, LIVE -> DYING | the reaper of who condemned it finishes |
+ * | what hangs on it is freed, piece by piece: OWNER = me, unlinked, freed | unlinked and owned by the dead: freed by its reaper |
+ * | DYING -> FREE | |
+ *
+ * @module
+ */
+import type { Arena, Block } from "./arena.ts";
+import { crashPoint } from "./crash.ts";
+import {
+  B_ADDS,
+  B_HEAD,
+  B_INFO,
+  B_MORE,
+  B_OWNER,
+  CLASS_BYTES,
+  CLASS_512,
+  DYING,
+  FREE,
+  IN_FLIGHT,
+  K_LANE,
+  K_NODES,
+  LIVE,
+  M_BASE,
+  M_NEXT,
+  M_PARENT,
+  N_AUX,
+  N_CHANNEL,
+  N_CHANNEL2,
+  N_HOLDER,
+  type Nodes,
+  nodesOf,
+} from "./layout.ts";
+import { NodeCursor } from "./waits.ts";
+
+/** What a kind of block does when an agent, or the block itself, comes to its end. */
+export interface KindRules {
+  /** The dead agent had this node: undo what it held and pass on what it was woken for. Repeatable. */
+  scrubNode?(block: Block, node: number, dead: number): void;
+  /** For blocks without nodes: frees what the dead agent did not finish linking. Repeatable. */
+  scrubBlock?(block: Block, dead: number): void;
+  /** Frees what hangs on a condemned block. Repeatable. */
+  finish?(block: Block): void;
+}
+
+/** What this agent has of a block. */
+export interface Held {
+  /** Its node. */
+  readonly node: number;
+  /** Handles, guards and waits of this agent that need the block. */
+  count: number;
+  /** What all handles of this agent to the block share: its waiters above all. */
+  shared: unknown;
+}
+
+export class References {
+  readonly #arena: Arena;
+  readonly #rules = new Map<number, KindRules>();
+  /** Blocks that this agent holds: its node, and how many handles here share it. */
+  readonly #held = new Map<Block, Held>();
+  readonly #cursor: NodeCursor;
+  /** Whether a lane still has records up to a number to be taken: for handles in flight. Set by the queue's rules. */
+  inFlight: (lane: Block, number: number) => boolean = () => false;
+
+  constructor(arena: Arena) {
+    this.#arena = arena;
+    this.#cursor = new NodeCursor(arena.i32);
+    this.#rules.set(K_NODES, {
+      scrubBlock: (block, dead) => {
+        const m = arena.i32;
+        if (m[block + B_OWNER] === dead && !this.#isLinked(block)) arena.discard(block);
+      },
+    });
+  }
+
+  /** Registers what a kind does at its end. */
+  rule(kind: number, rules: KindRules): void {
+    this.#rules.set(kind, rules);
+  }
+
+  /** How many blocks this agent holds. */
+  get size(): number {
+    return this.#held.size;
+  }
+
+  /** A new block of a kind with nodes, held by this agent and zeroed but for `fill`. Returns its generation. */
+  create(kind: number, bytes: number, fill: (block: Block) => void): { block: Block; held: Held; generation: number } {
+    const arena = this.#arena;
+    const block = arena.allocate(bytes);
+    const nodes = nodesOf(kind)!;
+    const m = arena.i32;
+    m.fill(0, block + B_OWNER, block + (nodes.base + nodes.stride * nodes.count));
+    const node = block + nodes.base;
+    m[node + N_HOLDER] = arena.token;
+    fill(block);
+    const generation = arena.publish(block, kind);
+    const held = { node, count: 1, shared: undefined };
+    this.#held.set(block, held);
+    return { block, held, generation };
+  }
+
+  /** Takes one more handle's reference; the first one of this agent claims a node. The caller got the block from a holder. */
+  hold(block: Block): Held {
+    let held = this.#held.get(block);
+    if (held !== undefined) held.count++;
+    else this.#held.set(block, held = { node: this.claim(block, this.#arena.token), count: 1, shared: undefined });
+    return held;
+  }
+
+  /** Drops one handle's reference. */
+  release(block: Block): void {
+    const held = this.#held.get(block);
+    if (held === undefined || --held.count > 0) return;
+    this.#held.delete(block);
+    const m = this.#arena.i32;
+    // What it still holds of the object is given up as by a death: closing a held lock abandons it.
+    this.#rules.get(m[block + B_INFO])?.scrubNode?.(block, held.node, this.#arena.token);
+    Atomics.store(m, held.node + N_CHANNEL, 0);
+    Atomics.store(m, held.node + N_CHANNEL2, 0);
+    Atomics.store(m, held.node + N_HOLDER, 0);
+    crashPoint("handle.release");
+    this.collect(block);
+  }
+
+  /** A node of the block for `holder`: the one it has, or a free one. */
+  claim(block: Block, holder: number): number {
+    const m = this.#arena.i32;
+    const nodes = nodesOf(m[block + B_INFO])!;
+    for (;;) {
+      let free = 0;
+      const c = this.#cursor.start(block, nodes);
+      while (c.next()) {
+        const is = Atomics.load(m, c.at + N_HOLDER);
+        if (is === holder) return c.at;
+        if (is === 0 && free === 0) free = c.at;
+      }
+      if (free === 0) free = this.#addNodes(block, c.link, holder);
+      else if (Atomics.compareExchange(m, free + N_HOLDER, 0, holder) !== 0) continue;
+      if (free === 0) continue;
+      crashPoint("handle.hold");
+      Atomics.add(m, block + B_ADDS, 1);
+      return free;
+    }
+  }
+
+  #addNodes(block: Block, link: number, holder: number): number {
+    const arena = this.#arena;
+    const m = arena.i32;
+    const more = arena.allocate(CLASS_BYTES[CLASS_512]);
+    m.fill(0, more + B_OWNER, more + CLASS_BYTES[CLASS_512] / 4);
+    m[more + M_PARENT] = block;
+    m[more + M_BASE + N_HOLDER] = holder;
+    arena.publish(more, K_NODES);
+    if (Atomics.compareExchange(m, link, 0, more) === 0) return more + M_BASE;
+    arena.discard(more);
+    return 0;
+  }
+
+  #isLinked(more: Block): boolean {
+    const m = this.#arena.i32;
+    const parent = m[more + M_PARENT];
+    if ((Atomics.load(m, parent + B_HEAD) & 3) === FREE || nodesOf(m[parent + B_INFO]) === null) return false;
+    for (let at = Atomics.load(m, parent + B_MORE); at !== 0; at = Atomics.load(m, at + M_NEXT)) if (at === more) return true;
+    return false;
+  }
+
+  /** Frees the block if nobody holds it. */
+  collect(block: Block): void {
+    const arena = this.#arena;
+    const m = arena.i32;
+    const head = Atomics.load(m, block + B_HEAD);
+    if ((head & 3) !== LIVE) return;
+    const nodes = nodesOf(m[block + B_INFO]);
+    if (nodes === null) return;
+    for (;;) {
+      // A reference moves by being added at one node and then removed at another. A scan that missed the first and came too late for the
+      // second sees ADDS changed; one that did not may believe its eyes, for nobody can get a reference but from a holder.
+      const adds = Atomics.load(m, block + B_ADDS);
+      for (const c = this.#cursor.start(block, nodes); c.next();) {
+        const holder = Atomics.load(m, c.at + N_HOLDER);
+        if (holder === 0) continue;
+        if (holder < 0) {
+          if (this.inFlight((holder & 0x7fffffff) << 5, m[c.at + N_AUX])) return;
+        } else if (!arena.isStale(holder)) return;
+        Atomics.compareExchange(m, c.at + N_HOLDER, holder, 0);
+      }
+      if (Atomics.load(m, block + B_ADDS) === adds) break;
+    }
+    if (arena.condemn(block, head)) this.#finish(block);
+  }
+
+  #finish(block: Block): void {
+    const arena = this.#arena;
+    const m = arena.i32;
+    const kind = m[block + B_INFO];
+    this.#rules.get(kind)?.finish?.(block);
+    if (nodesOf(kind) !== null) {
+      for (let more = m[block + B_MORE]; more !== 0; more = m[block + B_MORE]) this.drop(block + B_MORE, more, m[more + M_NEXT]);
+    }
+    arena.free(block);
+  }
+
+  /** Unlinks a block that hangs on a condemned one and frees it. */
+  drop(link: number, block: Block, next: number): void {
+    const m = this.#arena.i32;
+    Atomics.store(m, block + B_OWNER, this.#arena.token);
+    Atomics.store(m, link, next);
+    this.#arena.discard(block);
+  }
+
+  /** Removes an agent from a block: see `Agents.scrub`. */
+  readonly scrub = (block: Block, dead: number): void => {
+    const arena = this.#arena;
+    const m = arena.i32;
+    const head = Atomics.load(m, block + B_HEAD);
+    const kind = m[block + B_INFO];
+    if ((head & 3) === DYING) {
+      if (((head >>> 2) & 0x3ff) === arena.slot) this.#finish(block);
+      return;
+    }
+    const rules = this.#rules.get(kind);
+    rules?.scrubBlock?.(block, dead);
+    const nodes = nodesOf(kind);
+    if (nodes === null) return;
+    let mine = 0;
+    const cursor = new NodeCursor(m).start(block, nodes);
+    while (cursor.next()) {
+      if (Atomics.load(m, cursor.at + N_HOLDER) !== dead) continue;
+      mine++;
+      Atomics.store(m, cursor.at + N_CHANNEL, 0);
+      Atomics.store(m, cursor.at + N_CHANNEL2, 0);
+      rules?.scrubNode?.(block, cursor.at, dead);
+      Atomics.add(m, block + B_ADDS, 1);
+      Atomics.store(m, cursor.at + N_HOLDER, 0);
+    }
+    if (mine > 0 || (Atomics.load(m, block + B_HEAD) & 3) === LIVE) this.collect(block);
+  };
+
+  /** Notes that a handle to `block` travels in record `number` of a lane: the block lives until that record is taken. */
+  carry(block: Block, lane: Block, number: number): void {
+    const m = this.#arena.i32;
+    const node = this.claim(block, IN_FLIGHT | (lane >>> 5));
+    Atomics.store(m, node + N_AUX, number);
+  }
+
+  /** Whether a block is a live lane. */
+  isLane(block: Block): boolean {
+    return (Atomics.load(this.#arena.i32, block + B_HEAD) & 3) !== FREE && this.#arena.kind(block) === K_LANE;
+  }
+}

@@ -1,0 +1,387 @@
+/**
+ * The session: a process and all descendants that joined it, and this agent's membership in it.
+ *
+ * A session's memory is a file without a name (a memfd; on Darwin a file in a folder that only this user may enter). Children of ours inherit a
+ * descriptor of it, on which their parent has already taken their life lock; other descendants learn from `GEVENTMP_SESSION` where a member
+ * holds one open.
+ *
+ * @module
+ */
+import {
+  closeFd,
+  executablePath,
+  extend,
+  type FileIdentity,
+  fileIdentity,
+  getenv,
+  getSharedEnv,
+  isByteLocked,
+  lockByte,
+  onlineCpus,
+  openOf,
+  processId,
+  processStartTime,
+  removeShared,
+  reopen,
+  sealShrink,
+  createShared,
+  setCloexec,
+  setSharedEnv,
+  sharedPath,
+  threadId,
+  threadStartTime,
+} from "../../platform/mod.ts";
+import { isMainThread } from "../../platform/runtime/agent.ts";
+import { type Doorbell, Interval, openDoorbell, Ringers, type Sentinel } from "../../platform/runtime/loop.ts";
+import { SessionError } from "../errors.ts";
+import { Arena, type ArenaUse } from "./arena.ts";
+import { agentAt, Agents } from "./agents.ts";
+import { setTimeout } from "./clock.ts";
+import { armCrashFromEnvironment } from "./crash.ts";
+import {
+  A_BELL_INFO,
+  A_GEN,
+  A_KIND,
+  A_PARENT,
+  A_PID,
+  A_START,
+  A_TID,
+  A_TSTART,
+  AGENTS,
+  FIRST_SPAN,
+  H_CAP,
+  H_EXTENT,
+  H_LAYOUT,
+  H_MAGIC,
+  H_NONCE,
+  KIND_PIPE,
+  KIND_WORKER,
+  LAYOUT,
+  MAGIC,
+  MAX_SPANS,
+  SPAN_BYTES,
+  SPANS,
+  TOKEN_SLOT_BITS,
+  TOKEN_SLOT_MASK,
+} from "./layout.ts";
+import { References } from "./references.ts";
+import { Waits } from "./waits.ts";
+
+/** Where {@linkcode spawnRecord} has a child find its arena and its sentinel. */
+export const CHILD_ARENA_FD = 3;
+export const CHILD_SENTINEL_FD = 4;
+
+const DEFAULT_CAP_MIB = 2048;
+const SESSION_VARIABLE = "GEVENTMP_SESSION";
+const CHILD_VARIABLE = "GEVENTMP_CHILD";
+const PAGE = 4096;
+
+/** Where somebody holds the arena open. */
+interface Member {
+  readonly pid: number;
+  readonly start: number;
+  readonly fd: number;
+}
+
+/** What `GEVENTMP_SESSION` says: layout:inode:nonce:spawner:root:path, a member as pid.start.fd. */
+interface SessionRecord {
+  readonly layout: number;
+  readonly inode: string;
+  readonly nonce: string;
+  readonly spawner: Member;
+  readonly root: Member;
+  readonly path: string | undefined;
+}
+
+function parseMember(text: string | undefined): Member {
+  const [pid, start, fd] = (text ?? "").split(".").map(Number);
+  return { pid, start, fd };
+}
+
+function parseRecord(text: string): SessionRecord | null {
+  const [layout, inode, nonce, spawner, root, ...path] = text.split(":");
+  const record = {
+    layout: Number(layout),
+    inode,
+    nonce,
+    spawner: parseMember(spawner),
+    root: parseMember(root),
+    path: path.length > 0 ? path.join(":") : undefined,
+  };
+  return /^[0-9a-f]{32}$/.test(nonce ?? "") && record.layout > 0 ? record : null;
+}
+
+/** This agent's membership in a session. */
+export class Session {
+  /** Whether it was joined, rather than made by this agent. */
+  readonly inherited: boolean;
+  readonly arena: Arena;
+  readonly agents: Agents;
+  readonly references: References;
+  readonly waits: Waits;
+  /** This agent's token. */
+  readonly token: number;
+  readonly ringers: Ringers;
+  readonly #nonce: string;
+  readonly #inode: bigint;
+  readonly #path: string | null;
+  readonly #root: Member;
+  #doorbell: Doorbell | undefined;
+  #closed = false;
+  readonly #closers = new Set<() => void | Promise<void>>();
+
+  private constructor(fd: number, identity: FileIdentity, o: { inherited: boolean; slot: number; root: Member | undefined; path: string | null }) {
+    this.inherited = o.inherited;
+    const arena = this.arena = new Arena(fd);
+    const m = arena.i32;
+    if (!o.inherited) initialize(arena);
+    this.#nonce = nonceOf(m);
+    this.#inode = identity.inode;
+    this.#path = o.path;
+    this.references = new References(arena);
+    this.agents = new Agents(arena, this.references.scrub, () => this.waits.ringAll());
+    this.ringers = new Ringers(new Uint8Array(arena.buffer.slice(H_NONCE * 4, H_NONCE * 4 + 16)));
+    const pid = processId();
+    const start = processStartTime(pid) ?? 0;
+    if (o.slot >= 0) {
+      arena.token = (Atomics.load(m, AGENTS + o.slot * 16 + A_GEN) << TOKEN_SLOT_BITS) | o.slot;
+      arena.slot = o.slot;
+      m[agentAt(arena.token) + A_PID] = pid;
+      m[agentAt(arena.token) + A_START] = start | 0;
+    } else {
+      arena.slot = -1;
+      arena.token = this.agents.take(fd, 0);
+      arena.slot = arena.token & TOKEN_SLOT_MASK;
+    }
+    this.token = arena.token;
+    if (!isMainThread()) {
+      const at = agentAt(this.token);
+      m[at + A_TID] = threadId();
+      m[at + A_TSTART] = (threadStartTime(pid, m[at + A_TID]) ?? 0) | 0;
+      Atomics.store(m, at + A_KIND, KIND_WORKER);
+      this.agents.onWorkerGone = undefined;
+    }
+    this.agents.onWorkerGone = closeFd;
+    this.#root = o.root ?? { pid, start, fd };
+    this.waits = new Waits(arena, this.agents, {
+      heartbeat: new Interval(100),
+      openBell: () => void this.doorbell,
+      ring: (token, kind) => this.ringers.ring(token, kind, this.#bellName),
+      hold: (block) => void this.references.hold(block),
+      release: (block) => this.references.release(block),
+      mayBlock: !isMainThread(),
+      cpus: onlineCpus,
+    });
+  }
+
+  /** Joins the session that the environment names, or makes one. */
+  static open(): Session {
+    armCrashFromEnvironment();
+    const text = getSharedEnv(SESSION_VARIABLE);
+    const record = text === null || text === "" ? null : parseRecord(text);
+    const joined = record === null ? null : Session.#join(record);
+    if (joined !== null) return joined;
+    const made = Session.#make();
+    // Two agents of one process may come here at once: the variable's first writer wins.
+    setSharedEnv(SESSION_VARIABLE, made.record(), record !== null);
+    const now = parseRecord(getSharedEnv(SESSION_VARIABLE) ?? "");
+    if (now === null || now.nonce === made.#nonce) return made;
+    const other = Session.#join(now);
+    if (other === null) return made;
+    made.#leave();
+    return other;
+  }
+
+  static #make(): Session {
+    const fd = createShared("geventmp");
+    extend(fd, 0, PAGE);
+    extend(fd, AGENTS * 4, PAGE);
+    extend(fd, SPANS * 4, PAGE);
+    extend(fd, FIRST_SPAN * SPAN_BYTES, 4 * SPAN_BYTES);
+    sealShrink(fd);
+    return new Session(fd, fileIdentity(fd), { inherited: false, slot: -1, root: undefined, path: sharedPath(fd) });
+  }
+
+  static #join(record: SessionRecord): Session | null {
+    const child = parseChild(getenv(CHILD_VARIABLE));
+    const { fd, slot } = (child !== null && isMainThread() ? inheritedArena(record, child) : null) ?? openThroughMember(record);
+    if (fd < 0) return null;
+    const identity = fileIdentity(fd);
+    if (record.layout !== LAYOUT) {
+      closeFd(fd);
+      throw new SessionError(
+        `Cannot join the session of process ${record.root.pid}: its shared memory has layout version ${record.layout}, and this program (${executablePath()}) has version ${LAYOUT} of @karellen/geventmp; use one version in all processes of a session, or start this one without ${SESSION_VARIABLE} in its environment`,
+      );
+    }
+    const session = new Session(fd, identity, { inherited: true, slot, root: record.root, path: record.path ?? null });
+    // From here on our own descendants look here first.
+    setSharedEnv(SESSION_VARIABLE, session.record(), true);
+    return session;
+  }
+
+  /** What a descendant needs to join, as `GEVENTMP_SESSION`. */
+  record(): string {
+    const own = `${processId()}.${processStartTime(processId()) ?? 0}.${this.arena.fd}`;
+    const { pid, start, fd } = this.#root;
+    return `${LAYOUT}:${this.#inode}:${this.#nonce}:${own}:${pid}.${start}.${fd}${this.#path === null ? "" : `:${this.#path}`}`;
+  }
+
+  /**
+   * Takes a place for a child that is about to be started: a descriptor which the child inherits, and on which its life is locked already.
+   */
+  reserve(): { fd: number; token: number; env: Record<string, string> } {
+    const fd = reopen(this.arena.fd, this.#path ?? undefined);
+    const token = this.agents.take(fd, this.token);
+    return { fd, token, env: { [SESSION_VARIABLE]: this.record(), [CHILD_VARIABLE]: String(token) } };
+  }
+
+  /** This agent's doorbell, opened at first use. */
+  get doorbell(): Doorbell {
+    if (this.#doorbell === undefined) {
+      const m = this.arena.i32;
+      const at = agentAt(this.token);
+      const bell = openDoorbell(this.#bellName(this.token), new Uint8Array(this.arena.buffer.slice(H_NONCE * 4, H_NONCE * 4 + 16)), () => this.waits.rung());
+      this.#doorbell = bell;
+      m[at + A_BELL_INFO] = bell.info;
+      Atomics.store(m, at + A_KIND, bell.kind | (m[at + A_KIND] & KIND_WORKER));
+    }
+    return this.#doorbell;
+  }
+
+  /** Has the loop watch a child's end. */
+  watch(onClose: () => void): Sentinel {
+    return this.doorbell.watch(onClose);
+  }
+
+  readonly #bellName = (token: number): string => {
+    const m = this.arena.i32;
+    const at = agentAt(token);
+    if ((m[at + A_KIND] & 0xff) === KIND_PIPE) return `/proc/${m[at + A_PID]}/fd/${m[at + A_BELL_INFO]}`;
+    const name = `${token & TOKEN_SLOT_MASK}-${token >>> TOKEN_SLOT_BITS}`;
+    return this.#path === null ? `geventmp-${this.#nonce}-${name}` : `${this.#path.slice(0, this.#path.lastIndexOf("/"))}/${name}`;
+  };
+
+  /** What is done when the session ends in this agent. */
+  onClose(closer: () => void | Promise<void>): () => void {
+    this.#closers.add(closer);
+    return () => this.#closers.delete(closer);
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** What the arena holds now, for tests and inspection. */
+  use(): ArenaUse & { agents: number; held: number } {
+    return { ...this.arena.use(), agents: this.agents.all().length, held: this.references.size };
+  }
+
+  /** The process of an agent, and whether it lives. */
+  describe(token: number): { pid: number; alive: boolean; parent: number } {
+    const at = agentAt(token);
+    return { pid: this.arena.i32[at + A_PID], alive: !this.agents.isDead(token), parent: this.arena.i32[at + A_PARENT] };
+  }
+
+  /** Leaves: pending waits reject, nothing stays open. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    for (const closer of [...this.#closers]) await closer();
+    this.waits.close(new SessionError("Cannot go on waiting: the session was disposed in this agent"));
+    // What the rejections set free still runs against the arena.
+    await new Promise<void>((resolve) => setTimeout(resolve, 0));
+    this.#leave();
+    await new Promise<void>((resolve) => setTimeout(resolve, 0));
+  }
+
+  #leave(): void {
+    this.#closed = true;
+    this.#doorbell?.close();
+    this.ringers.close();
+    this.arena.leave();
+    this.agents.leave();
+    const last = this.#path !== null && this.agents.all().every((token) => this.agents.isDead(token));
+    closeFd(this.arena.fd);
+    this.arena.unmap();
+    if (last) removeShared(this.#path!);
+    if (!this.inherited) setSharedEnv(SESSION_VARIABLE, "", true);
+  }
+}
+
+function initialize(arena: Arena): void {
+  const m = arena.i32;
+  crypto.getRandomValues(new Uint8Array(arena.buffer, H_NONCE * 4, 16));
+  m[H_EXTENT] = FIRST_SPAN + 4;
+  const mib = Number(getenv("GEVENTMP_ARENA_MIB") || DEFAULT_CAP_MIB);
+  if (!(mib >= 1 && mib <= 4096)) {
+    throw new RangeError(`Cannot make a session: GEVENTMP_ARENA_MIB must be a number of MiB from 1 to 4096, and it is "${getenv("GEVENTMP_ARENA_MIB")}"`);
+  }
+  m[H_CAP] = Math.min(MAX_SPANS, FIRST_SPAN + Math.ceil(mib * 2 ** 20 / SPAN_BYTES));
+  m[H_LAYOUT] = LAYOUT;
+  Atomics.store(m, H_MAGIC, MAGIC);
+}
+
+function nonceOf(m: Int32Array): string {
+  let text = "";
+  for (let i = 0; i < 4; i++) text += (m[H_NONCE + i] >>> 0).toString(16).padStart(8, "0");
+  return text;
+}
+
+function parseChild(text: string | null): number | null {
+  const token = Number(text);
+  return text !== null && Number.isInteger(token) && token > 0 ? token : null;
+}
+
+/** The descriptor that a parent of ours left at number 3, if this process is the child it was meant for. */
+function inheritedArena(record: SessionRecord, token: number): { fd: number; slot: number } | null {
+  try {
+    if (String(fileIdentity(CHILD_ARENA_FD).inode) !== record.inode) return null;
+    setCloexec(CHILD_ARENA_FD, true);
+    const slot = token & TOKEN_SLOT_MASK;
+    // Ours is the description that holds the lock: to it the byte looks free, and taking it again changes nothing.
+    if (isByteLocked(CHILD_ARENA_FD, slot) || !lockByte(CHILD_ARENA_FD, slot)) return null;
+    return { fd: CHILD_ARENA_FD, slot };
+  } catch {
+    return null; // no such descriptor, or no file: an inherited environment only
+  }
+}
+
+/** Opens the arena through a living member's descriptor; fd -1 when there is none, or it is not the arena that the record speaks of. */
+function openThroughMember(record: SessionRecord): { fd: number; slot: number } {
+  for (const { pid, start, fd: theirs } of [record.spawner, record.root]) {
+    if (processStartTime(pid) !== start) continue;
+    let fd: number;
+    try {
+      fd = pid === processId() ? reopen(theirs, record.path) : openOf(pid, theirs, record.path);
+    } catch {
+      continue; // gone meanwhile, another user's, or another pid namespace's
+    }
+    if (String(fileIdentity(fd).inode) === record.inode && readsNonce(fd, record)) return { fd, slot: -1 };
+    closeFd(fd);
+  }
+  return { fd: -1, slot: -1 };
+}
+
+function readsNonce(fd: number, record: SessionRecord): boolean {
+  const arena = new Arena(fd);
+  const same = arena.i32[H_MAGIC] === MAGIC && nonceOf(arena.i32) === record.nonce;
+  arena.unmap();
+  return same;
+}
+
+let active: Session | undefined;
+
+/** This agent's session: joined, or made, at first use. */
+export function current(): Session {
+  if (active === undefined || active.closed) {
+    active = Session.open();
+    for (const install of installers) install(active);
+  }
+  return active;
+}
+
+const installers: ((session: Session) => void)[] = [];
+
+/** Has a kind of block register its rules in each session that this agent opens. */
+export function onOpen(install: (session: Session) => void): void {
+  installers.push(install);
+}

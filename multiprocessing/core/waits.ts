@@ -1,0 +1,574 @@
+/**
+ * Waiting: who waits for what, how one is woken, and why no wake-up is lost.
+ *
+ * An agent waits for an object through its node in the object's block: the node's CHANNEL word holds the ticket of the first of the agent's
+ * waiters; the others stand behind it in a list of this agent's own. So a time-out or an abort is, mostly, a change of a list in one thread.
+ *
+ * Why no wake-up is lost: a waiter says WAITING, then sets the object's waiters flag, then looks again whether there is something to take, and
+ * only then sleeps. Who makes something available does so first and then looks at the flag. In the one order of these four steps the waiter
+ * finds what is available; in the other its flag is seen. The flag's finder clears it and wakes the waiter with the lowest ticket (WAITING ->
+ * WOKEN), who tries, and on leaving sets the flag again while anyone may be left. So while something is available and somebody waits, there is
+ * always one agent that is WOKEN and on its way. Where that agent dies or is slow, the others look by themselves every 100 ms.
+ *
+ * Fairness: a free object may be taken by who comes by (that keeps a busy lock from being handed over at the price of a wake-up each time), but
+ * a waiter that was passed over for more than 1 ms reserves it, and then the next release leaves it to those who were woken.
+ *
+ * @module
+ */
+import { parkWord, unparkWord } from "../../platform/mod.ts";
+import type { Arena, Block } from "./arena.ts";
+import { agentAt, type Agents } from "./agents.ts";
+import { clearTimeout, now, queueMicrotask, section, setTimeout, sharedTime } from "./clock.ts";
+import { crashPoint } from "./crash.ts";
+import {
+  A_BELL,
+  A_HELD,
+  A_KIND,
+  A_WOKEN_AT,
+  B_MORE,
+  BELL_ARMED,
+  BELL_AWAKE,
+  BELL_RUNG,
+  BELL_SYNC,
+  KIND_MASK,
+  M_BASE,
+  M_NEXT,
+  M_WORDS,
+  N_HOLDER,
+  type Nodes,
+  O_TICKET,
+  WAITING,
+  WAITING_SYNC,
+  WOKEN,
+} from "./layout.ts";
+import { BlockingError } from "../errors.ts";
+
+/** How long to wait, and for what not to: see {@linkcode checkWait}. */
+export interface WaitOptions {
+  /** Milliseconds; 0 or less tries once; undefined, null and Infinity wait for ever. */
+  timeout?: number | null;
+  /** Ends the wait: it rejects with the signal's reason, and leaves nothing behind. */
+  signal?: AbortSignal | null;
+  /** Whether the wait keeps the process alive. @default true */
+  ref?: boolean;
+}
+
+/** How long a `…Sync` wait may block. */
+export interface SyncWaitOptions {
+  /** Milliseconds; 0 or less tries once; undefined, null and Infinity wait for ever. */
+  timeout?: number | null;
+  /** Needed on a main thread, whose event loop stands still meanwhile. @default false */
+  allowBlocking?: boolean;
+}
+
+/** What {@linkcode Source.attempt} returns when there is nothing to take. */
+export const NOTHING: unique symbol = Symbol("nothing");
+
+/** The object that is waited for, as one agent sees it. All methods are called on the agent's own thread. */
+export interface Source<T> {
+  /** Takes, if there is something to take; `woken` may take what is reserved. */
+  attempt(woken: boolean, item?: unknown): T | typeof NOTHING;
+  /** Sets the waiters flag, unless there is something to take now: then `true`. */
+  mark(): boolean;
+  /** Keeps those who come by from taking what the next release makes available. */
+  reserve(): void;
+  /** Wakes the next waiter if there is something to take. */
+  pass(): void;
+  /** Looks whether who holds the object still lives. `isDead` remembers its answers for the round. */
+  check(isDead: (token: number) => boolean): void;
+}
+
+/** Waiters look by themselves this often: the backstop for a ringer that died, a full socket, a stopped process. */
+const TICK_MS = 100;
+const TICK_SLICE_MS = 0.5;
+const PASSED_OVER_MS = 1;
+/** In 0.1 ms: a woken agent that has not come by then is taken for busy, and another is woken. */
+const SLOW = 20;
+const SPIN_MS = 0.02;
+const SYNC_SLICE_MS = 50;
+
+interface Waiter<T> {
+  readonly ticket: number;
+  readonly since: number;
+  readonly ref: boolean;
+  /** What this waiter wants to give, where waiters differ. */
+  readonly item: unknown;
+  resolve(value: T): void;
+  reject(reason: unknown): void;
+  timer: ReturnType<typeof setTimeout> | undefined;
+  signal: AbortSignal | null;
+  onAbort: (() => void) | undefined;
+  previous: Waiter<T> | undefined;
+  next: Waiter<T> | undefined;
+}
+
+/** Checks a wait's options and returns its time-out in milliseconds: Infinity, or 0 for "try once". */
+export function checkWait(w: WaitOptions): number {
+  const { timeout, signal } = w;
+  if (signal?.aborted) throw signal.reason;
+  if (timeout === undefined || timeout === null) return Infinity;
+  if (typeof timeout !== "number" || Number.isNaN(timeout)) {
+    throw new TypeError(`Cannot wait: timeout must be a number of milliseconds, and it is ${String(timeout)}; leave it out to wait for ever`);
+  }
+  return timeout > 0 ? timeout : 0;
+}
+
+/** Walks the nodes of a block, those inside it and those in further blocks. */
+export class NodeCursor {
+  #m: Int32Array;
+  #stride = 0;
+  #end = 0;
+  #link = 0;
+  at = 0;
+
+  constructor(m: Int32Array) {
+    this.#m = m;
+  }
+
+  /** Stands before the first node. */
+  start(block: Block, nodes: Nodes): this {
+    this.#stride = nodes.stride;
+    this.at = block + nodes.base - nodes.stride;
+    this.#end = block + nodes.base + nodes.count * nodes.stride;
+    this.#link = block + B_MORE;
+    return this;
+  }
+
+  next(): boolean {
+    this.at += this.#stride;
+    if (this.at < this.#end) return true;
+    const more = Atomics.load(this.#m, this.#link);
+    if (more === 0) return false;
+    this.at = more + M_BASE;
+    this.#end = this.at + Math.floor(M_WORDS / this.#stride) * this.#stride;
+    this.#link = more + M_NEXT;
+    return true;
+  }
+
+  /** Word that would link a further block of nodes, once {@linkcode next} has said `false`. */
+  get link(): number {
+    return this.#link;
+  }
+}
+
+/** Keeps the loop alive, or not, and calls back every 100 ms while something waits: supplied by the session. */
+export interface Heartbeat {
+  start(tick: () => void): void;
+  ref(): void;
+  unref(): void;
+  stop(): void;
+}
+
+/** All waits of this agent. */
+export class Waits {
+  readonly arena: Arena;
+  readonly agents: Agents;
+  readonly #heartbeat: Heartbeat;
+  readonly #openBell: () => void;
+  /** Keep a block while something of this agent waits for it. */
+  readonly hold: (block: Block) => void;
+  readonly release: (block: Block) => void;
+  readonly #ring: (token: number, kind: number) => void;
+  readonly #cpus: () => number;
+  readonly #mayBlock: boolean;
+  readonly #waiting = new Set<WaitList<unknown>>();
+  #refs = 0;
+  #beating = false;
+  #bellOpen = false;
+  #localWake = false;
+  #spinCredit: number | undefined;
+  #spinSkipped = 0;
+  readonly #cursor: NodeCursor;
+
+  constructor(arena: Arena, agents: Agents, o: {
+    heartbeat: Heartbeat;
+    openBell: () => void;
+    ring: (token: number, kind: number) => void;
+    hold: (block: Block) => void;
+    release: (block: Block) => void;
+    mayBlock: boolean;
+    cpus: () => number;
+  }) {
+    this.arena = arena;
+    this.agents = agents;
+    this.#heartbeat = o.heartbeat;
+    this.#openBell = o.openBell;
+    this.#ring = o.ring;
+    this.#cpus = o.cpus;
+    this.hold = o.hold;
+    this.release = o.release;
+    this.#mayBlock = o.mayBlock;
+    this.#cursor = new NodeCursor(arena.i32);
+  }
+
+  /** Opens the doorbell, if it is not, so that others can wake this agent. */
+  open(): void {
+    if (this.#bellOpen) return;
+    this.#openBell();
+    this.#bellOpen = true;
+  }
+
+  /** The doorbell was rung: look. */
+  readonly rung = (): void => section(() => this.#look());
+
+  #look(): void {
+    this.#arm();
+    const m = this.arena.i32;
+    for (const list of this.#waiting) if ((Atomics.load(m, list.at) & 3) === WOKEN) list.service(true);
+  }
+
+  #arm(): void {
+    const m = this.arena.i32;
+    const bell = agentAt(this.arena.token) + A_BELL;
+    const epoch = (m[bell] >>> 2) + 1;
+    Atomics.store(m, bell, (epoch << 2) | (this.#waiting.size > 0 ? BELL_ARMED : BELL_AWAKE));
+  }
+
+  /** A list got its first waiter. */
+  add(list: WaitList<unknown>): void {
+    if (this.#waiting.has(list)) return;
+    this.open();
+    this.#waiting.add(list);
+    this.hold(list.block);
+    if (!this.#beating) {
+      this.#beating = true;
+      this.#heartbeat.start(this.#tick);
+      if (this.#refs === 0) this.#heartbeat.unref();
+    }
+    const m = this.arena.i32;
+    if ((m[agentAt(this.arena.token) + A_BELL] & 3) !== BELL_ARMED) this.#arm();
+  }
+
+  /** A list has no waiter any more. */
+  remove(list: WaitList<unknown>): void {
+    if (this.#waiting.delete(list)) this.release(list.block);
+  }
+
+  ref(): void {
+    if (this.#refs++ === 0 && this.#beating) this.#heartbeat.ref();
+  }
+
+  unref(): void {
+    if (--this.#refs === 0 && this.#beating) this.#heartbeat.unref();
+  }
+
+  /** Ends everything: each wait rejects with `reason`. */
+  close(reason: unknown): void {
+    for (const list of [...this.#waiting]) list.rejectAll(reason);
+    if (this.#beating) this.#heartbeat.stop();
+    this.#beating = false;
+  }
+
+  readonly #tick = (): void => {
+    if (this.#waiting.size === 0) {
+      this.#beating = false;
+      this.#heartbeat.stop();
+      return;
+    }
+    const known = new Map<number, boolean>();
+    const isDead = (token: number): boolean => {
+      let dead = known.get(token);
+      if (dead === undefined) known.set(token, dead = this.agents.isDead(token));
+      return dead;
+    };
+    const lists = [...this.#waiting];
+    const slice = (): void =>
+      section(() => {
+        const until = now() + TICK_SLICE_MS;
+        while (lists.length > 0) {
+          const list = lists.pop()!;
+          if (this.#waiting.has(list)) list.tick(isDead);
+          if (now() > until) break;
+        }
+        if (lists.length > 0) setTimeout(slice, 0);
+      });
+    this.#arm();
+    slice();
+  };
+
+  /**
+   * Wakes the waiter with the lowest ticket on a channel of a block, unless one is on its way already. Whoever calls has made something
+   * available, and cleared the waiters flag.
+   */
+  wakeNext(block: Block, nodes: Nodes, channel: number): void {
+    const m = this.arena.i32;
+    for (;;) {
+      let best = 0;
+      let seen = 0;
+      let token = 0;
+      for (const c = this.#cursor.start(block, nodes); c.next();) {
+        const word = Atomics.load(m, c.at + channel);
+        if (word === 0) continue;
+        const holder = Atomics.load(m, c.at + N_HOLDER);
+        if (holder <= 0 || this.arena.isStale(holder)) continue;
+        const agent = agentAt(holder);
+        const state = word & 3;
+        const held = Atomics.load(m, agent + A_HELD) !== 0;
+        if (state === WOKEN) {
+          const ago = sharedTime() - m[agent + A_WOKEN_AT];
+          if (!held && ago >= 0 && ago <= SLOW) return;
+          continue;
+        }
+        if (state === WAITING && held) continue;
+        if (best === 0 || (word & ~3) - (seen & ~3) < 0) {
+          best = c.at + channel;
+          seen = word;
+          token = holder;
+        }
+      }
+      if (best === 0) return;
+      const agent = agentAt(token);
+      m[agent + A_WOKEN_AT] = sharedTime();
+      if (Atomics.compareExchange(m, best, seen, (seen & ~3) | WOKEN) !== seen) continue;
+      crashPoint("wait.woken");
+      this.ring(token);
+      return;
+    }
+  }
+
+  /** Has an agent look at its nodes. No system call unless it is asleep. */
+  ring(token: number): void {
+    if (token === this.arena.token) return this.#wakeSelf();
+    const m = this.arena.i32;
+    const at = agentAt(token);
+    const bell = Atomics.load(m, at + A_BELL);
+    if ((bell & 3) === BELL_SYNC) return unparkWord(this.#bellAddress(at, m, bell));
+    if ((bell & 3) !== BELL_ARMED) return;
+    this.#ring(token, Atomics.load(m, at + A_KIND) & KIND_MASK);
+    crashPoint("wait.rung");
+    Atomics.compareExchange(m, at + A_BELL, bell, (bell & ~3) | BELL_RUNG);
+  }
+
+  /** A thread parked on its bell word sleeps only while the word is unchanged: change it, then wake. */
+  #bellAddress(at: number, m: Int32Array, bell: number): number {
+    Atomics.compareExchange(m, at + A_BELL, bell, (((bell >>> 2) + 1) << 2) | BELL_SYNC);
+    return this.arena.address + (at + A_BELL) * 4;
+  }
+
+  ringAll(): void {
+    for (const token of this.agents.all()) this.ring(token);
+  }
+
+  #wakeSelf(): void {
+    if (this.#localWake) return;
+    this.#localWake = true;
+    queueMicrotask(() => {
+      this.#localWake = false;
+      this.#look();
+    });
+  }
+
+  /**
+   * Looks at memory for at most 20 µs before sleeping: a hand-over between two awake agents then costs 1 µs instead of 30 to 70. Less and less
+   * often where it did not help, as on a machine whose processors are all busy.
+   */
+  spin<T>(source: Source<T>, item: unknown): T | typeof NOTHING {
+    const credit = this.#spinCredit ??= this.#cpus() > 1 ? 8 : -1;
+    if (credit <= 0) {
+      if (credit < 0 || ++this.#spinSkipped < 64) return NOTHING;
+      this.#spinSkipped = 0;
+    }
+    const until = now() + SPIN_MS;
+    do {
+      for (let i = 0; i < 16; i++) {
+        const value = source.attempt(false, item);
+        if (value !== NOTHING) {
+          this.#spinCredit = Math.min(16, credit + 4);
+          return value;
+        }
+      }
+    } while (now() < until);
+    this.#spinCredit = Math.max(0, credit - 1);
+    return NOTHING;
+  }
+
+  /** @throws {BlockingError} on a main thread without `allowBlocking`. */
+  checkBlocking(what: string, w: SyncWaitOptions): number {
+    if (!this.#mayBlock && !w.allowBlocking) {
+      throw new BlockingError(`Cannot ${what}: it would stop the event loop of the main thread; await the asynchronous method, or pass { allowBlocking: true }`);
+    }
+    return checkWait(w);
+  }
+
+  /**
+   * Blocks the thread until `source` gives something. Meanwhile the agent is marked held: grants for its other waits go to others, and what it
+   * was already granted is passed on.
+   */
+  waitSync<T>(list: WaitList<T>, timeout: number, item?: unknown): T {
+    const m = this.arena.i32;
+    const at = agentAt(this.arena.token);
+    const deadline = now() + timeout;
+    Atomics.store(m, at + A_HELD, 1);
+    for (const other of this.#waiting) other.passOn();
+    const ticket = list.takeTicket();
+    try {
+      for (let first = true;; first = false) {
+        const bell = (((m[at + A_BELL] >>> 2) + 1) << 2) | BELL_SYNC;
+        Atomics.store(m, at + A_BELL, bell);
+        Atomics.store(m, list.at, (ticket << 2) | WAITING_SYNC);
+        if (!first) list.source.check((token) => this.agents.isDead(token));
+        list.source.mark();
+        const value = list.source.attempt(true, item);
+        if (value !== NOTHING) return value;
+        const left = deadline - now();
+        if (left <= 0) throw list.timedOut(timeout);
+        parkWord(this.arena.address + (at + A_BELL) * 4, bell, Math.min(left, SYNC_SLICE_MS));
+      }
+    } finally {
+      Atomics.store(m, list.at, list.first === undefined ? 0 : (list.first.ticket << 2) | WAITING);
+      Atomics.store(m, at + A_HELD, 0);
+      this.#arm();
+      list.source.pass();
+      // Whoever skipped this agent meanwhile did so because it was held: look now.
+      for (const other of this.#waiting) other.tick((token) => this.agents.isDead(token));
+    }
+  }
+}
+
+/** The waiters of this agent for one channel of one block, in order. */
+export class WaitList<T> {
+  readonly #waits: Waits;
+  readonly block: Block;
+  /** The error of a wait whose time is over. */
+  readonly timedOut: (timeout: number) => Error;
+  readonly source: Source<T>;
+  /** Word of the channel in this agent's node. */
+  readonly at: number;
+  first: Waiter<T> | undefined;
+  #last: Waiter<T> | undefined;
+
+  constructor(waits: Waits, block: Block, node: number, channel: number, source: Source<T>, timedOut: (timeout: number) => Error) {
+    this.#waits = waits;
+    this.block = block;
+    this.at = node + channel;
+    this.source = source;
+    this.timedOut = timedOut;
+  }
+
+  takeTicket(): number {
+    // 30 bits; compared as differences, so wrapping round is fine while fewer than 2^29 wait.
+    return Atomics.add(this.#waits.arena.i32, this.block + O_TICKET, 1) & 0x3fffffff;
+  }
+
+  /** Waits until the source gives something. Call only after an attempt failed. */
+  wait(w: WaitOptions, timeout: number, item?: unknown): Promise<T> {
+    if (timeout === 0) return Promise.reject(this.timedOut(0));
+    if (this.first === undefined) {
+      const value = this.#waits.spin(this.source, item);
+      if (value !== NOTHING) return Promise.resolve(value);
+    }
+    return new Promise<T>((resolve, reject) => {
+      const waiter: Waiter<T> = {
+        ticket: this.takeTicket(),
+        since: now(),
+        ref: w.ref !== false,
+        item,
+        resolve,
+        reject,
+        timer: undefined,
+        signal: w.signal ?? null,
+        onAbort: undefined,
+        previous: this.#last,
+        next: undefined,
+      };
+      if (timeout !== Infinity) waiter.timer = setTimeout(() => this.#end(waiter, this.timedOut(timeout)), Math.min(timeout, 0x7fffffff));
+      if (waiter.signal !== null) {
+        waiter.onAbort = () => this.#end(waiter, waiter.signal!.reason);
+        waiter.signal.addEventListener("abort", waiter.onAbort);
+      }
+      if (waiter.ref) this.#waits.ref();
+      if (this.#last === undefined) this.first = waiter;
+      else this.#last.next = waiter;
+      this.#last = waiter;
+      if (this.first === waiter) {
+        this.#waits.add(this as WaitList<unknown>);
+        this.#publish();
+      }
+    });
+  }
+
+  /** Says WAITING for the first waiter, sets the flag, and looks once more. */
+  #publish(): void {
+    const m = this.#waits.arena.i32;
+    while (this.first !== undefined) {
+      Atomics.store(m, this.at, (this.first.ticket << 2) | WAITING);
+      crashPoint("wait.published");
+      if (!this.source.mark()) {
+        crashPoint("wait.marked");
+        return;
+      }
+      const value = this.source.attempt(false, this.first.item);
+      if (value !== NOTHING) this.#settle(this.first, value);
+    }
+    this.#empty();
+  }
+
+  /** Tries for as many waiters as there is something to take, then says WAITING for who is left. */
+  service(woken: boolean): void {
+    while (this.first !== undefined) {
+      const value = this.source.attempt(woken, this.first.item);
+      if (value === NOTHING) {
+        if (now() - this.first.since > PASSED_OVER_MS && woken) this.source.reserve();
+        break;
+      }
+      this.#settle(this.first, value);
+    }
+    this.source.pass();
+    this.#publish();
+  }
+
+  tick(isDead: (token: number) => boolean): void {
+    this.source.check(isDead);
+    this.service((Atomics.load(this.#waits.arena.i32, this.at) & 3) === WOKEN);
+  }
+
+  /** Before this agent blocks: what it was woken for goes to another. */
+  passOn(): void {
+    const m = this.#waits.arena.i32;
+    const word = Atomics.load(m, this.at);
+    if ((word & 3) !== WOKEN) return;
+    Atomics.store(m, this.at, (word & ~3) | WAITING);
+    this.source.mark();
+    this.source.pass();
+  }
+
+  rejectAll(reason: unknown): void {
+    while (this.first !== undefined) this.#end(this.first, reason);
+  }
+
+  #settle(waiter: Waiter<T>, value: T): void {
+    this.#unlink(waiter);
+    waiter.resolve(value);
+  }
+
+  /** A time-out or abort. */
+  #end(waiter: Waiter<T>, reason: unknown): void {
+    const wasFirst = this.first === waiter;
+    this.#unlink(waiter);
+    waiter.reject(reason);
+    if (!wasFirst) return;
+    const m = this.#waits.arena.i32;
+    const woken = (Atomics.load(m, this.at) & 3) === WOKEN;
+    if (this.first !== undefined) return woken ? this.service(true) : this.#publish();
+    this.#empty();
+  }
+
+  #empty(): void {
+    // Woken, and nobody here wants it any more: the wake-up goes to another.
+    if ((Atomics.exchange(this.#waits.arena.i32, this.at, 0) & 3) === WOKEN) {
+      this.source.mark();
+      this.source.pass();
+    }
+    this.#waits.remove(this as WaitList<unknown>);
+  }
+
+  #unlink(waiter: Waiter<T>): void {
+    if (waiter.previous === undefined) this.first = waiter.next;
+    else waiter.previous.next = waiter.next;
+    if (waiter.next === undefined) this.#last = waiter.previous;
+    else waiter.next.previous = waiter.previous;
+    if (waiter.timer !== undefined) clearTimeout(waiter.timer);
+    if (waiter.onAbort !== undefined) waiter.signal!.removeEventListener("abort", waiter.onAbort);
+    if (waiter.ref) this.#waits.unref();
+  }
+}

@@ -1,0 +1,3 @@
+export * from "./errors.ts";
+export * from "./synchronize.ts";
+export * from "./queues.ts";

@@ -1,0 +1,60 @@
+/**
+ * The parts of the runtimes' global objects that this folder uses, typed here, so that one source checks under both runtimes' types.
+ *
+ * @module
+ */
+
+/** What is used of `Deno`. */
+export interface DenoGlobal {
+  listen(options: { transport: "unix"; path: string }): DenoListener;
+  permissions: { querySync(descriptor: { name: string; path?: string }): { state: string } };
+  refTimer(id: unknown): void;
+  unrefTimer(id: unknown): void;
+  version: { deno: string };
+  mainModule: string;
+  exit(code?: number): never;
+}
+
+/** A listener of Deno's own. */
+export interface DenoListener {
+  accept(): Promise<DenoConnection>;
+  close(): void;
+  ref(): void;
+  unref(): void;
+}
+
+/** A connection of Deno's own. */
+export interface DenoConnection {
+  read(buffer: Uint8Array): Promise<number | null>;
+  close(): void;
+  ref(): void;
+  unref(): void;
+}
+
+/** What is used of `Bun`. */
+export interface BunGlobal {
+  connect(options: { fd: number; socket: BunSocketHandlers }): Promise<BunSocket>;
+  version: string;
+  main: string;
+  isMainThread: boolean;
+}
+
+/** A socket of Bun's own. */
+export interface BunSocket {
+  ref(): void;
+  unref(): void;
+  terminate(): void;
+}
+
+/** What Bun calls when something happens on a socket. */
+export interface BunSocketHandlers {
+  data(socket: BunSocket, data: Uint8Array): void;
+  open(socket: BunSocket): void;
+  close(socket: BunSocket): void;
+  error(socket: BunSocket, error: unknown): void;
+}
+
+const scope = globalThis as unknown as { Deno?: DenoGlobal; Bun?: BunGlobal };
+
+export const deno: DenoGlobal | undefined = scope.Deno;
+export const bun: BunGlobal | undefined = scope.Bun;

@@ -1,0 +1,183 @@
+import { assert, assertEquals, assertInstanceOf, assertNotEquals, assertThrows } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+import {
+  closeFd,
+  createShared,
+  extend,
+  fallbacksForced,
+  fileIdentity,
+  isCloexec,
+  mapShared,
+  openFile,
+  openNamedMemory,
+  openOf,
+  openSharedPath,
+  osName,
+  pageSize,
+  processId,
+  punchHole,
+  removeShared,
+  reopen,
+  sealShrink,
+  sharedPath,
+  SystemError,
+  truncateFd,
+  unlinkNamedMemory,
+  unmapShared,
+} from "../../platform/mod.ts";
+
+/** Runs a test with shared memory of one page and takes everything away again. */
+function withShared(test: (fd: number, path: string | undefined) => void): void {
+  const fd = createShared("test");
+  const path = sharedPath(fd) ?? undefined;
+  try {
+    extend(fd, 0, pageSize());
+    test(fd, path);
+  } finally {
+    closeFd(fd);
+    if (path !== undefined) removeShared(path);
+  }
+}
+
+function codeOf(call: () => unknown): string {
+  const error = assertThrows(call);
+  assertInstanceOf(error, SystemError);
+  return error.code;
+}
+
+const named = osName === "darwin" || fallbacksForced();
+
+describe("platform: shared memory", () => {
+  it("is one file for every description of it", () => {
+    withShared((fd, path) => {
+      assertEquals(isCloexec(fd), true);
+      assertEquals(path !== undefined, named);
+      const again = reopen(fd, path);
+      const other = openOf(processId(), fd, path);
+      assertEquals(fileIdentity(again), fileIdentity(fd));
+      assertEquals(fileIdentity(other), fileIdentity(fd));
+      assertEquals(fileIdentity(fd).size, pageSize());
+      assert(fileIdentity(fd).inode > 0n);
+      assertEquals(isCloexec(again), true);
+      const one = mapShared(fd, pageSize());
+      const two = mapShared(again, pageSize());
+      assertNotEquals(one.address, two.address);
+      new Int32Array(one.buffer)[3] = 77;
+      assertEquals(new Int32Array(two.buffer)[3], 77);
+      unmapShared(one);
+      unmapShared(two);
+      closeFd(again);
+      closeFd(other);
+    });
+  });
+
+  it("maps 4 GiB at once and grows under the mapping", () => {
+    withShared((fd) => {
+      const mapping = mapShared(fd, 2 ** 32);
+      assertEquals(mapping.buffer.byteLength, 2 ** 32);
+      const end = 2 ** 31 + pageSize();
+      extend(fd, 2 ** 31, pageSize());
+      assertEquals(fileIdentity(fd).size, end);
+      const far = new Int32Array(mapping.buffer, 2 ** 31, 4);
+      Atomics.add(far, 0, 5);
+      assertEquals(Atomics.load(far, 0), 5);
+      unmapShared(mapping);
+      assertEquals(far.length, 0);
+      assertEquals(mapping.buffer.byteLength, 0);
+      // Twice is no error.
+      unmapShared(mapping);
+    });
+  });
+
+  it("gives pages back, and keeps what is in them when it only grows", () => {
+    withShared((fd) => {
+      const page = pageSize();
+      extend(fd, 0, 2 * page);
+      const mapping = mapShared(fd, 2 * page);
+      const bytes = new Uint8Array(mapping.buffer);
+      bytes.fill(9);
+      extend(fd, 0, 2 * page);
+      assertEquals([bytes[0], bytes[page]], [9, 9]);
+      punchHole(fd, 0, page);
+      assertEquals([bytes[0], bytes[page - 1], bytes[page]], [0, 0, 9]);
+      assertEquals(fileIdentity(fd).size, 2 * page);
+      unmapShared(mapping);
+    });
+  });
+
+  it("cannot shrink once sealed, where there are seals", () => {
+    withShared((fd) => {
+      sealShrink(fd);
+      if (named) truncateFd(fd, pageSize());
+      else assertEquals(codeOf(() => truncateFd(fd, 0)), "EPERM");
+      extend(fd, pageSize(), pageSize());
+      assertEquals(fileIdentity(fd).size, 2 * pageSize());
+    });
+  });
+
+  it("reports what the system refuses", () => {
+    assertEquals(codeOf(() => mapShared(-1, 4096)), "EBADF");
+    assertEquals(codeOf(() => extend(-1, 0, 4096)), "EBADF");
+    assertEquals(codeOf(() => punchHole(-1, 0, 4096)), "EBADF");
+    assertEquals(codeOf(() => fileIdentity(-1)), "EBADF");
+    assertEquals(codeOf(() => sealShrinkOrBadf(-1)), "EBADF");
+    withShared((fd) => {
+      assertEquals(codeOf(() => mapShared(fd, 0)), "EINVAL");
+      // Refused before a page is taken: the end is beyond what an offset can say. Anything below that a memfd would
+      // really try to hold, until the machine has no memory left.
+      assertEquals(codeOf(() => extend(fd, 2 ** 62, 2 ** 62)), "EFBIG");
+      assertEquals(codeOf(() => extend(fd, 0, 0)), "EINVAL");
+    });
+    if (named) {
+      assertThrows(() => reopen(9999), TypeError, "path");
+      assertThrows(() => openOf(processId(), 9999), TypeError, "path");
+    } else {
+      assertEquals(codeOf(() => reopen(9999)), "ENOENT");
+      assertEquals(codeOf(() => openOf(processId(), 9999)), "ENOENT");
+    }
+  });
+
+  it("is gone with its path", () => {
+    const fd = createShared("größe / with spaces");
+    const path = sharedPath(fd);
+    if (path === null) {
+      assertEquals(named, false);
+      closeFd(fd);
+      return;
+    }
+    const other = openSharedPath(path);
+    assertEquals(sharedPath(other), path);
+    assertEquals(fileIdentity(other), fileIdentity(fd));
+    closeFd(other);
+    assertEquals(sharedPath(other), null);
+    removeShared(path);
+    removeShared(path);
+    assertEquals(codeOf(() => openSharedPath(path)), "ENOENT");
+    assertEquals(codeOf(() => openFile(path.slice(0, path.lastIndexOf("/")))), "ENOENT");
+    closeFd(fd);
+  });
+
+  it("may have a POSIX name", () => {
+    const name = `/geventmp-test-${processId()}`;
+    const fd = openNamedMemory(name, { create: true });
+    try {
+      assertEquals(isCloexec(fd), true);
+      assertEquals(codeOf(() => openNamedMemory(name, { create: true })), "EEXIST");
+      truncateFd(fd, 4096);
+      const other = openNamedMemory(name);
+      assertEquals(fileIdentity(other), fileIdentity(fd));
+      closeFd(other);
+    } finally {
+      closeFd(fd);
+      assertEquals(unlinkNamedMemory(name), true);
+    }
+    assertEquals(unlinkNamedMemory(name), false);
+    assertEquals(codeOf(() => openNamedMemory(name)), "ENOENT");
+  });
+});
+
+/** Sealing is nothing at all where there are no seals. */
+function sealShrinkOrBadf(fd: number): void {
+  sealShrink(fd);
+  truncateFd(fd, 0);
+}
