@@ -1,3 +1,11 @@
+/** All of this module's parts. @module */
 export * from "./errors.ts";
+export { task } from "./task.ts";
 export * from "./synchronize.ts";
 export * from "./queues.ts";
+export {
+  activeChildren, cpuCount, currentProcess, type ModuleProcessOptions, parentProcess, Process, type ProcessInfo, type ProcessOptions,
+  type SignalOptions, type StartMethod, type Stdio, type TaskProcessOptions,
+} from "./process.ts";
+export { session, type SessionHandle } from "./session.ts";
+export { SystemError, UnsupportedPlatformError } from "../platform/mod.ts";

@@ -31,7 +31,7 @@ import {
   threadId,
   threadStartTime,
 } from "../../platform/mod.ts";
-import { isMainThread } from "../../platform/runtime/agent.ts";
+import { isMainThread } from "../../platform/runtime/globals.ts";
 import { type Doorbell, Interval, openDoorbell, Ringers, type Sentinel } from "../../platform/runtime/loop.ts";
 import { SessionError } from "../errors.ts";
 import { Arena, type ArenaUse } from "./arena.ts";

@@ -398,8 +398,7 @@ export class Waits {
     const m = this.arena.i32;
     const at = agentAt(this.arena.token);
     const deadline = now() + timeout;
-    Atomics.store(m, at + A_HELD, 1);
-    for (const other of this.#waiting) other.passOn();
+    this.#beginHold();
     const ticket = list.takeTicket();
     try {
       for (let first = true;; first = false) {
@@ -416,12 +415,32 @@ export class Waits {
       }
     } finally {
       Atomics.store(m, list.at, list.first === undefined ? 0 : (list.first.ticket << 2) | WAITING);
-      Atomics.store(m, at + A_HELD, 0);
-      this.#arm();
+      this.#endHold();
       list.source.pass();
-      // Whoever skipped this agent meanwhile did so because it was held: look now.
-      for (const other of this.#waiting) other.tick((token) => this.agents.isDead(token));
     }
+  }
+
+  /** Runs something that blocks the thread, marked held. */
+  held<T>(work: () => T): T {
+    this.#beginHold();
+    try {
+      return work();
+    } finally {
+      this.#endHold();
+    }
+  }
+
+  /** From now on grants skip this agent, and what it was granted goes to others. */
+  #beginHold(): void {
+    Atomics.store(this.arena.i32, agentAt(this.arena.token) + A_HELD, 1);
+    for (const list of this.#waiting) list.passOn();
+  }
+
+  /** Who skipped this agent did so because it was held: it looks now. */
+  #endHold(): void {
+    Atomics.store(this.arena.i32, agentAt(this.arena.token) + A_HELD, 0);
+    this.#arm();
+    for (const list of this.#waiting) list.tick((token) => this.agents.isDead(token));
   }
 }
 

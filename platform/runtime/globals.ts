@@ -58,3 +58,9 @@ const scope = globalThis as unknown as { Deno?: DenoGlobal; Bun?: BunGlobal };
 
 export const deno: DenoGlobal | undefined = scope.Deno;
 export const bun: BunGlobal | undefined = scope.Bun;
+
+/** Whether this is the process's main thread, and not a Worker. */
+export function isMainThread(): boolean {
+  if (bun !== undefined) return bun.isMainThread;
+  return typeof (globalThis as { WorkerGlobalScope?: unknown }).WorkerGlobalScope === "undefined";
+}

@@ -1,0 +1,6 @@
+/**
+ * Python-style multiprocessing for Deno and Bun: every wait is a promise, and the event loop never stalls.
+ *
+ * @module
+ */
+export * from "./multiprocessing/mod.ts";
