@@ -8,7 +8,7 @@ import { closeFd, environ, killProcess, onlineCpus, processId, signals, sleepSyn
 import { childCommand, childMain, isMainThread } from "../platform/runtime/command_line.ts";
 import type { Sentinel } from "../platform/runtime/loop.ts";
 import { agentAt } from "./core/agents.ts";
-import { now, setTimeout } from "./core/clock.ts";
+import { clearTimeout, now, setTimeout } from "./core/clock.ts";
 import { A_PARENT, A_PID } from "./core/layout.ts";
 import { CHILD_ARENA_FD, CHILD_SENTINEL_FD, current, type Session } from "./core/session.ts";
 import { checkWait, type SyncWaitOptions, type WaitOptions } from "./core/waits.ts";

@@ -27,7 +27,6 @@ import {
   LIVE,
   MAX_SPANS,
   A_GEN,
-  RESERVED_BYTES,
   SPAN_BYTES,
   SPAN_CLASS,
   SPAN_MULTI,
@@ -74,8 +73,9 @@ export class Arena {
   readonly #owned: number[][] = CLASS_BYTES.map(() => []);
   #searchFrom = FIRST_SPAN;
 
-  constructor(fd: number) {
-    const { address, buffer } = mapShared(fd, RESERVED_BYTES);
+  /** @param bytes address space to map once and for ever: the most that the file may grow to */
+  constructor(fd: number, bytes: number) {
+    const { address, buffer } = mapShared(fd, bytes);
     this.fd = fd;
     this.address = address;
     this.buffer = buffer;
@@ -303,7 +303,7 @@ export class Arena {
       }
       if (!this.#grow(extent, count - (extent - first))) {
         if (optional) return 0;
-        const cap = Math.round(Atomics.load(m, H_CAP) * SPAN_BYTES / 2 ** 20);
+        const cap = this.buffer.byteLength / 2 ** 20;
         throw new RangeError(
           `Cannot allocate ${count * SPAN_BYTES} bytes of shared memory: the session's arena is at its cap of ${cap} MiB; take items out of its queues, dispose handles, or set GEVENTMP_ARENA_MIB to a larger cap (at most 4096) before the first process of the session starts`,
         );

@@ -3,11 +3,23 @@
  *
  * @module
  */
-const { setTimeout, clearTimeout, setInterval, clearInterval, queueMicrotask, performance } = globalThis;
+import { timers } from "../../platform/runtime/timers.ts";
+
+const { queueMicrotask, performance } = globalThis;
 const now = performance.now.bind(performance);
 const origin = performance.timeOrigin;
 
-export { clearInterval, clearTimeout, now, queueMicrotask, setInterval, setTimeout };
+export { now, queueMicrotask };
+
+/** The runtime's `setTimeout`. */
+export function setTimeout(callback: () => void, milliseconds: number): unknown {
+  return timers().setTimeout(callback, milliseconds);
+}
+
+/** The runtime's `clearTimeout`. */
+export function clearTimeout(id: unknown): void {
+  timers().clearTimeout(id);
+}
 
 /** Wall time in 0.1 ms as a 32-bit number, the same in all processes of the machine. For hints only: clocks may be set. */
 export function sharedTime(): number {

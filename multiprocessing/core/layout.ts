@@ -19,9 +19,6 @@
 export const LAYOUT = 1;
 export const MAGIC = 0x706d7667;
 
-/** Bytes of address space that every process maps once, so that there is one ArrayBuffer for ever. */
-export const RESERVED_BYTES = 2 ** 32;
-
 // ── header (first page) ────────────────────────────────────────────────────────────────────────────────────────────
 export const H_MAGIC = 0;
 export const H_LAYOUT = 1;

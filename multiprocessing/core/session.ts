@@ -17,6 +17,7 @@ import {
   getSharedEnv,
   isByteLocked,
   lockByte,
+  mapShared,
   onlineCpus,
   openOf,
   processId,
@@ -30,6 +31,7 @@ import {
   sharedPath,
   threadId,
   threadStartTime,
+  unmapShared,
 } from "../../platform/mod.ts";
 import { isMainThread } from "../../platform/runtime/globals.ts";
 import { type Doorbell, Interval, openDoorbell, Ringers, type Sentinel } from "../../platform/runtime/loop.ts";
@@ -71,7 +73,10 @@ import { Waits } from "./waits.ts";
 export const CHILD_ARENA_FD = 3;
 export const CHILD_SENTINEL_FD = 4;
 
-const DEFAULT_CAP_MIB = 2048;
+/** Most that the arena may grow to. On Deno a mapping of 1 GiB and more costs every process a collection of 2 ms, as V8 counts it as its own. */
+const DEFAULT_CAP_MIB = 512;
+/** One ArrayBuffer shows it all, and Bun's end at 4 GiB. */
+const LARGEST_CAP_MIB = 4096;
 const SESSION_VARIABLE = "GEVENTMP_SESSION";
 const CHILD_VARIABLE = "GEVENTMP_CHILD";
 const PAGE = 4096;
@@ -83,11 +88,12 @@ interface Member {
   readonly fd: number;
 }
 
-/** What `GEVENTMP_SESSION` says: layout:inode:nonce:spawner:root:path, a member as pid.start.fd. */
+/** What `GEVENTMP_SESSION` says: layout:inode:nonce:cap in MiB:spawner:root:path, a member as pid.start.fd. */
 interface SessionRecord {
   readonly layout: number;
   readonly inode: string;
   readonly nonce: string;
+  readonly cap: number;
   readonly spawner: Member;
   readonly root: Member;
   readonly path: string | undefined;
@@ -98,17 +104,22 @@ function parseMember(text: string | undefined): Member {
   return { pid, start, fd };
 }
 
+function isCap(mib: number): boolean {
+  return Number.isInteger(mib) && mib >= 1 && mib <= LARGEST_CAP_MIB;
+}
+
 function parseRecord(text: string): SessionRecord | null {
-  const [layout, inode, nonce, spawner, root, ...path] = text.split(":");
+  const [layout, inode, nonce, cap, spawner, root, ...path] = text.split(":");
   const record = {
     layout: Number(layout),
     inode,
     nonce,
+    cap: Number(cap),
     spawner: parseMember(spawner),
     root: parseMember(root),
     path: path.length > 0 ? path.join(":") : undefined,
   };
-  return /^[0-9a-f]{32}$/.test(nonce ?? "") && record.layout > 0 ? record : null;
+  return /^[0-9a-f]{32}$/.test(nonce ?? "") && record.layout > 0 && isCap(record.cap) ? record : null;
 }
 
 /** This agent's membership in a session. */
@@ -124,15 +135,17 @@ export class Session {
   readonly ringers: Ringers;
   readonly #nonce: string;
   readonly #inode: bigint;
+  readonly #cap: number;
   readonly #path: string | null;
   readonly #root: Member;
   #doorbell: Doorbell | undefined;
   #closed = false;
   readonly #closers = new Set<() => void | Promise<void>>();
 
-  private constructor(fd: number, identity: FileIdentity, o: { inherited: boolean; slot: number; root: Member | undefined; path: string | null }) {
+  private constructor(fd: number, identity: FileIdentity, o: { inherited: boolean; slot: number; cap: number; root: Member | undefined; path: string | null }) {
     this.inherited = o.inherited;
-    const arena = this.arena = new Arena(fd);
+    const arena = this.arena = new Arena(fd, o.cap * 2 ** 20);
+    this.#cap = o.cap;
     const m = arena.i32;
     if (!o.inherited) initialize(arena);
     this.#nonce = nonceOf(m);
@@ -199,7 +212,7 @@ export class Session {
     extend(fd, SPANS * 4, PAGE);
     extend(fd, FIRST_SPAN * SPAN_BYTES, 4 * SPAN_BYTES);
     sealShrink(fd);
-    return new Session(fd, fileIdentity(fd), { inherited: false, slot: -1, root: undefined, path: sharedPath(fd) });
+    return new Session(fd, fileIdentity(fd), { inherited: false, slot: -1, cap: ownCap(), root: undefined, path: sharedPath(fd) });
   }
 
   static #join(record: SessionRecord): Session | null {
@@ -213,7 +226,7 @@ export class Session {
         `Cannot join the session of process ${record.root.pid}: its shared memory has layout version ${record.layout}, and this program (${executablePath()}) has version ${LAYOUT} of @karellen/geventmp; use one version in all processes of a session, or start this one without ${SESSION_VARIABLE} in its environment`,
       );
     }
-    const session = new Session(fd, identity, { inherited: true, slot, root: record.root, path: record.path ?? null });
+    const session = new Session(fd, identity, { inherited: true, slot, cap: record.cap, root: record.root, path: record.path ?? null });
     // From here on our own descendants look here first.
     setSharedEnv(SESSION_VARIABLE, session.record(), true);
     return session;
@@ -223,7 +236,7 @@ export class Session {
   record(): string {
     const own = `${processId()}.${processStartTime(processId()) ?? 0}.${this.arena.fd}`;
     const { pid, start, fd } = this.#root;
-    return `${LAYOUT}:${this.#inode}:${this.#nonce}:${own}:${pid}.${start}.${fd}${this.#path === null ? "" : `:${this.#path}`}`;
+    return `${LAYOUT}:${this.#inode}:${this.#nonce}:${this.#cap}:${own}:${pid}.${start}.${fd}${this.#path === null ? "" : `:${this.#path}`}`;
   }
 
   /**
@@ -311,13 +324,16 @@ function initialize(arena: Arena): void {
   const m = arena.i32;
   crypto.getRandomValues(new Uint8Array(arena.buffer, H_NONCE * 4, 16));
   m[H_EXTENT] = FIRST_SPAN + 4;
-  const mib = Number(getenv("GEVENTMP_ARENA_MIB") || DEFAULT_CAP_MIB);
-  if (!(mib >= 1 && mib <= 4096)) {
-    throw new RangeError(`Cannot make a session: GEVENTMP_ARENA_MIB must be a number of MiB from 1 to 4096, and it is "${getenv("GEVENTMP_ARENA_MIB")}"`);
-  }
-  m[H_CAP] = Math.min(MAX_SPANS, FIRST_SPAN + Math.ceil(mib * 2 ** 20 / SPAN_BYTES));
+  m[H_CAP] = Math.min(MAX_SPANS, arena.buffer.byteLength / SPAN_BYTES);
   m[H_LAYOUT] = LAYOUT;
   Atomics.store(m, H_MAGIC, MAGIC);
+}
+
+function ownCap(): number {
+  const text = getenv("GEVENTMP_ARENA_MIB");
+  const mib = text === null || text === "" ? DEFAULT_CAP_MIB : Number(text);
+  if (!isCap(mib)) throw new RangeError(`Cannot make a session: GEVENTMP_ARENA_MIB must be a whole number of MiB from 1 to ${LARGEST_CAP_MIB}, and it is "${text}"`);
+  return mib;
 }
 
 function nonceOf(m: Int32Array): string {
@@ -362,9 +378,10 @@ function openThroughMember(record: SessionRecord): { fd: number; slot: number } 
 }
 
 function readsNonce(fd: number, record: SessionRecord): boolean {
-  const arena = new Arena(fd);
-  const same = arena.i32[H_MAGIC] === MAGIC && nonceOf(arena.i32) === record.nonce;
-  arena.unmap();
+  const header = mapShared(fd, PAGE);
+  const m = new Int32Array(header.buffer);
+  const same = m[H_MAGIC] === MAGIC && nonceOf(m) === record.nonce;
+  unmapShared(header);
   return same;
 }
 

@@ -95,7 +95,7 @@ interface Waiter<T> {
   readonly item: unknown;
   resolve(value: T): void;
   reject(reason: unknown): void;
-  timer: ReturnType<typeof setTimeout> | undefined;
+  timer: unknown;
   signal: AbortSignal | null;
   onAbort: (() => void) | undefined;
   previous: Waiter<T> | undefined;

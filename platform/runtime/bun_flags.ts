@@ -67,13 +67,18 @@ const subcommands = new Set(
     "patch pm info why build init create c upgrade").split(" "),
 );
 
+function evaluates(flags: readonly Flag[]): boolean {
+  return flags.some((flag) => flag.name === "eval" || flag.name === "print");
+}
+
 const table = {
   letters,
   form(name: string): ValueForm {
     if (valued.has(name)) return "required";
     return name === "install-fallback" || name === "smol" || name === "bun" ? "none" : "optional";
   },
-  isSubcommand: (word: string): boolean => subcommands.has(word),
+  // `bun -e code a` gives the program the argument `a`; `bun a` is `bun add`.
+  isSubcommand: (word: string, flags: readonly Flag[]): boolean => subcommands.has(word) && !evaluates(flags),
 };
 
 function normalise(flag: Flag, folder: string): Flag {
@@ -83,7 +88,9 @@ function normalise(flag: Flag, folder: string): Flag {
   if (value !== undefined) {
     if (pathValued.has(name)) value = absolutePath(value, folder);
     // A bare name may be a package, which Bun looks for from the working directory's node_modules.
-    else if (name === "preload" && value.startsWith(".") && !hasScheme(value)) value = absolutePath(value, folder);
+    else if (name === "preload" && value.startsWith(".") && !hasScheme(value)) {
+      value = absolutePath(value, folder);
+    }
   }
   return { name, value };
 }
@@ -108,10 +115,13 @@ export function parseBunCommandLine(
   const split = splitCommandLine(compiled || argv === null ? execArgv : argv.slice(1), table);
   const cwd = split.flags.findLast((flag) => flag.name === "cwd")?.value;
   const base = cwd === undefined ? folder : absolutePath(cwd, folder);
-  const flags = split.flags.map((flag) => normalise(flag, base)).filter((flag) => kept.has(flag.name)).map(flagText);
-  const evaluates = split.flags.some((flag) => flag.name === "eval" || flag.name === "print");
-  if (compiled) return { subcommand: "compiled", flags, script: null, args: argv === null ? [] : argv.slice(1) };
-  if (evaluates) return { subcommand: "eval", flags, script: null, args: split.rest };
+  const flags = split.flags.map((flag) => normalise(flag, base)).filter((flag) => kept.has(flag.name)).map(
+    flagText,
+  );
+  if (compiled) {
+    return { subcommand: "compiled", flags, script: null, args: argv === null ? [] : argv.slice(1) };
+  }
+  if (evaluates(split.flags)) return { subcommand: "eval", flags, script: null, args: split.rest };
   return {
     subcommand: split.subcommand ?? "run",
     flags,

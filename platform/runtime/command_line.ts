@@ -137,7 +137,13 @@ function darwinArguments(): string[] {
 export function childMain(bootstrapUrl: string, targetUrl: string | null): { main: string } {
   const bootstrap = JSON.stringify(loadable(bootstrapUrl));
   const load = targetUrl === null ? "" : `()=>import(${JSON.stringify(loadable(targetUrl))})`;
-  return { main: `data:text/javascript,${encodeURIComponent(`import{run}from${bootstrap};run(${load});`)}` };
+  const text = encodeURIComponent(`import{run}from${bootstrap};run(${load});`);
+  return { main: withoutDots(`data:text/javascript,${text}`) };
+}
+
+/** Bun takes what follows the last dot of a data: URL for a file extension, and a module of an unknown one for an asset. */
+function withoutDots(url: string): string {
+  return url.replaceAll(".", "%2E");
 }
 
 function loadable(url: string): string {
@@ -153,7 +159,7 @@ function loadable(url: string): string {
         `keep the target and this package outside of it (--external), or run the program with "bun run"`,
     );
   }
-  return href;
+  return protocol === "data:" ? withoutDots(href) : href;
 }
 
 /** What to start. */
@@ -218,7 +224,11 @@ export function childCommand(options: ChildCommandOptions): ChildCommand {
     worker: !isMainThread(),
     searchPath: getenv("PATH") ?? "",
   });
-  return { file, argv: [file, "run", ...ownDeno.flags, ...ownConfig.flags, ...permissions, options.main], env: {} };
+  return {
+    file,
+    argv: [file, "run", ...ownDeno.flags, ...ownConfig.flags, ...permissions, options.main],
+    env: {},
+  };
 }
 
 function readText(path: string): string | null {

@@ -133,7 +133,11 @@ function readGrants(flags: readonly Flag[], all: boolean): DenoGrants {
  *   its arguments belong to the program, and its flags and grants are inside it, not to be read
  * @returns what a child needs of it
  */
-export function parseDenoCommandLine(argv: readonly string[], folder: string, compiled = false): DenoCommandLine {
+export function parseDenoCommandLine(
+  argv: readonly string[],
+  folder: string,
+  compiled = false,
+): DenoCommandLine {
   if (compiled) {
     return {
       subcommand: "compiled",
@@ -149,7 +153,8 @@ export function parseDenoCommandLine(argv: readonly string[], folder: string, co
   const flags = split.flags.map((flag) => normalise(flag, folder))
     .filter((flag) => kept.has(flag.name) || flag.name.startsWith("unstable-"));
   const config = flags.findLast((flag) => flag.name === "config")?.value;
-  const scriptless = subcommand === "eval" || subcommand === "repl" || subcommand === "test" || subcommand === "bench";
+  const scriptless = subcommand === "eval" || subcommand === "repl" || subcommand === "test" ||
+    subcommand === "bench";
   return {
     subcommand,
     flags: flags.map(flagText),
@@ -172,7 +177,9 @@ export type ReadText = (path: string) => string | null;
 function firstFolder(commandLine: DenoCommandLine, folder: string): string | null {
   const { subcommand, script } = commandLine;
   if (subcommand !== "run" || script === null || script.startsWith("npm:")) return folder;
-  if (script.startsWith("file:")) return absolutePath(`${decodeURIComponent(new URL(script).pathname)}/..`, "/");
+  if (script.startsWith("file:")) {
+    return absolutePath(`${decodeURIComponent(new URL(script).pathname)}/..`, "/");
+  }
   return hasScheme(script) ? null : absolutePath(`${script}/..`, folder);
 }
 

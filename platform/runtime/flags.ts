@@ -23,8 +23,8 @@ export interface FlagTable {
   form(name: string): ValueForm;
   /** Long names of the one-letter flags. */
   readonly letters: Readonly<Record<string, string>>;
-  /** Whether a first argument that is no flag is a subcommand. */
-  isSubcommand(word: string): boolean;
+  /** Whether the first argument that is no flag is a subcommand, after these flags. */
+  isSubcommand(word: string, flags: readonly Flag[]): boolean;
 }
 
 /** A command line, split. */
@@ -61,7 +61,7 @@ export function splitCommandLine(words: readonly string[], table: FlagTable): Sp
       break;
     }
     if (word === "-" || !word.startsWith("-")) {
-      if (subcommand !== null || !table.isSubcommand(word)) break;
+      if (subcommand !== null || !table.isSubcommand(word, flags)) break;
       subcommand = word;
       at++;
       continue;

@@ -30,6 +30,7 @@ import {
   unixAddress,
   writeFd,
 } from "../mod.ts";
+import { timers } from "./timers.ts";
 import { bun, type BunSocket, deno, type DenoConnection, type DenoListener } from "./globals.ts";
 
 /** How an agent is rung. The numbers stand in the arena's agent table. */
@@ -177,7 +178,7 @@ class StreamDoorbell implements Doorbell {
     }
     // Until the connection is accepted, the listener keeps the loop alive in its place.
     this.#listener.ref();
-    queueMicrotask(() => setTimeoutAtLoad(() => this.#closed || this.#listener.unref(), 0));
+    timers().setTimeout(() => this.#closed || this.#listener.unref(), 0);
     return {
       childFd: fd,
       ref: () => {
@@ -208,8 +209,6 @@ class StreamDoorbell implements Doorbell {
     this.#sentinels.clear();
   }
 }
-
-const setTimeoutAtLoad = globalThis.setTimeout;
 
 class DatagramDoorbell implements Doorbell {
   readonly kind = BELL_DATAGRAM;
@@ -418,7 +417,7 @@ function writePipe(fd: number): number {
 
 /** A repeated call that keeps the loop alive only while it is ref'd. */
 export class Interval {
-  #id: ReturnType<typeof setInterval> | undefined;
+  #id: unknown;
   readonly #milliseconds: number;
 
   constructor(milliseconds: number) {
@@ -426,26 +425,23 @@ export class Interval {
   }
 
   start(tick: () => void): void {
-    this.#id = setIntervalAtLoad(tick, this.#milliseconds);
+    this.#id = timers().setInterval(tick, this.#milliseconds);
   }
 
   ref(): void {
     if (this.#id === undefined) return;
     if (deno !== undefined) deno.refTimer(this.#id);
-    else (this.#id as unknown as { ref(): void }).ref();
+    else (this.#id as { ref(): void }).ref();
   }
 
   unref(): void {
     if (this.#id === undefined) return;
     if (deno !== undefined) deno.unrefTimer(this.#id);
-    else (this.#id as unknown as { unref(): void }).unref();
+    else (this.#id as { unref(): void }).unref();
   }
 
   stop(): void {
-    if (this.#id !== undefined) clearIntervalAtLoad(this.#id);
+    if (this.#id !== undefined) timers().clearInterval(this.#id);
     this.#id = undefined;
   }
 }
-
-const setIntervalAtLoad = globalThis.setInterval;
-const clearIntervalAtLoad = globalThis.clearInterval;

@@ -91,7 +91,9 @@ export function denoPermissionFlags(
 ): string[] {
   const whole = new Map(permissionKinds.map((kind) => [kind, ask(query, { name: kind })]));
   const restricted = Object.keys(grants.deny).length > 0 || Object.keys(grants.ignore).length > 0;
-  const everything = permissionKinds.every((kind) => whole.get(kind) === "whole" && grantedAsWhole(grants, kind));
+  const everything = permissionKinds.every((kind) =>
+    whole.get(kind) === "whole" && grantedAsWhole(grants, kind)
+  );
   if (everything && !restricted) return ["--allow-all", "--no-prompt"];
 
   const flags: string[] = [];
@@ -99,21 +101,23 @@ export function denoPermissionFlags(
     const denied = denials(grants.deny[kind], kind, context);
     const ignored = denials(grants.ignore[kind], kind, context);
     // A refusal that cannot be written down must not be lost: then the kind is refused as a whole.
-    if (denied === true || ignored === true) {
-      if (kind === "import") flags.push(...importFlags(query, grants, context, denied));
-      else flags.push(grants.ignore[kind] === true && denied !== true ? `--ignore-${kind}` : `--deny-${kind}`);
+    if (denied === "inexpressible" || ignored === "inexpressible") {
+      flags.push(kind === "import" ? `--deny-import=${defaultImportHosts.join(",")}` : `--deny-${kind}`);
       continue;
     }
-    if (denied.length > 0 && kind !== "import") flags.push(`--deny-${kind}=${denied.join(",")}`);
-    if (ignored.length > 0) flags.push(`--ignore-${kind}=${ignored.join(",")}`);
+    if (kind === "import") {
+      flags.push(...importFlags(query, grants, context, denied, stands(whole.get(kind), grants)));
+      continue;
+    }
+    if (denied !== null) flags.push(listFlag(`deny-${kind}`, denied));
+    if (ignored !== null) flags.push(listFlag(`ignore-${kind}`, ignored));
     if (stands(whole.get(kind), grants) && grantedAsWhole(grants, kind)) {
       flags.push(`--allow-${kind}`);
-      if (kind === "import" && denied.length > 0) flags.push(`--deny-import=${denied.join(",")}`);
-    } else if (kind === "import") flags.push(...importFlags(query, grants, context, denied));
-    else {
-      const kept = keptItems(query, kind, grants.allow[kind], context);
-      if (kept.length > 0) flags.push(`--allow-${kind}=${kept.join(",")}`);
+      continue;
     }
+    // Beside a refusal of the whole kind Deno still grants what is listed (measured), so the lists are kept there too.
+    const kept = keptItems(query, kind, grants.allow[kind], context);
+    if (kept.length > 0) flags.push(listFlag(`allow-${kind}`, kept));
   }
   flags.push("--no-prompt");
   return flags;
@@ -123,7 +127,8 @@ type Answer = "whole" | "part" | "none";
 
 /** Whether the command line grants a kind without naming items. An unreadable permission set may have. */
 function grantedAsWhole(grants: DenoGrants, kind: PermissionKind): boolean {
-  return grants.all || grants.allow[kind] === true || (grants.set !== null && grants.allow[kind] === undefined);
+  return grants.all || grants.allow[kind] === true ||
+    (grants.set !== null && grants.allow[kind] === undefined);
 }
 
 /** A partial grant is handed on only where its exceptions are known, so not from a set that could not be read. */
@@ -145,11 +150,17 @@ function denials(
   listed: true | readonly string[] | undefined,
   kind: PermissionKind,
   context: PermissionContext,
-): true | string[] {
-  if (listed === undefined) return [];
+): true | readonly string[] | "inexpressible" | null {
+  if (listed === undefined || listed === true) return listed ?? null;
   // Deno's lists have no way to write a comma.
-  if (listed === true || listed.some((item) => item.includes(","))) return true;
-  return listed.map((item) => namesPaths(kind) || isRelativeCommand(kind, item) ? absolutePath(item, context.folder) : item);
+  if (listed.some((item) => item.includes(","))) return "inexpressible";
+  return listed.map((item) =>
+    namesPaths(kind) || isRelativeCommand(kind, item) ? absolutePath(item, context.folder) : item
+  );
+}
+
+function listFlag(name: string, listed: true | readonly string[]): string {
+  return listed === true ? `--${name}` : `--${name}=${listed.join(",")}`;
 }
 
 function isRelativeCommand(kind: PermissionKind, item: string): boolean {
@@ -224,13 +235,15 @@ function hostStands(
   const others = listed.filter((other) => other !== item);
   if (range !== null) {
     const address = range[1];
-    const covered = others.some((other) => other.includes("/") || other.includes(address));
+    const covered = others.some((other) => /^[0-9a-fA-F.:]+\/\d+$/.test(other) || other.includes(address));
     // An IPv6 address is asked for in brackets.
     const host = address.includes(":") ? `[${address}]` : address;
     return !covered && ask(query, { name: kind, host }) !== "none";
   }
   // Another wildcard above or below may cover the member, whatever its port.
-  if (others.some((other) => other.startsWith("*.") && (covers(other, item) || covers(item, other)))) return false;
+  if (others.some((other) => other.startsWith("*.") && (covers(other, item) || covers(item, other)))) {
+    return false;
+  }
   return ask(query, { name: kind, host: `geventmp-probe${item.slice(1)}` }) !== "none";
 }
 
@@ -247,24 +260,21 @@ function importFlags(
   query: PermissionQuery,
   grants: DenoGrants,
   context: PermissionContext,
-  denied: true | readonly string[],
+  denied: true | readonly string[] | null,
+  whole: boolean,
 ): string[] {
+  const deny = denied === null ? [] : [listFlag("deny-import", denied)];
+  if (whole && grantedAsWhole(grants, "import")) return ["--allow-import", ...deny];
   const listed = grants.allow.import;
   const own = listed !== undefined && listed !== true;
   const kept = keptItems(query, "import", own ? listed : defaultImportHosts, context);
-  const unchanged = !own && kept.length === defaultImportHosts.length;
-  if (denied === true) {
-    // The bare flag leaves the default hosts granted (measured), so it alone would widen a caller without them.
-    return unchanged ? ["--deny-import"] : [`--deny-import=${defaultImportHosts.join(",")}`];
-  }
-  const flags: string[] = [];
-  const refused = [...denied];
-  if (!own && !grants.all && unchanged) {
-    // As at the command line: nothing to say.
-  } else if (kept.length > 0) flags.push(`--allow-import=${kept.join(",")}`);
-  else refused.push(...defaultImportHosts.filter((host) => !refused.includes(host)));
-  if (refused.length > 0) flags.push(`--deny-import=${refused.join(",")}`);
-  return flags;
+  // As at the command line: nothing to say, and the default hosts are there again.
+  if (!own && kept.length === defaultImportHosts.length) return deny;
+  if (kept.length > 0) return [listFlag("allow-import", kept), ...deny];
+  // The bare flag leaves the default hosts granted (measured), so they are named.
+  return [
+    listFlag("deny-import", [...new Set([...(denied === true ? [] : denied ?? []), ...defaultImportHosts])]),
+  ];
 }
 
 /**

@@ -18,6 +18,8 @@ export function output(
   const env = { ...process.env, NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1", ...options.env };
   const result = spawnSync(file, args, { ...options, env, encoding: "utf8", timeout: 20_000 });
   if (result.error !== undefined) throw result.error;
-  if (result.status !== 0) throw new Error(`${file} ${args.join(" ")} ended with ${result.status}: ${result.stderr}`);
+  if (result.status !== 0) {
+    throw new Error(`${file} ${args.join(" ")} ended with ${result.status}: ${result.stderr}`);
+  }
   return result.stdout;
 }
