@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { isByteLocked, lockByte, processId, processStartTime, threadStartTime, unlockByte } from "../../platform/mod.ts";
+import { isByteLocked, lockByte, processId, threadStartTime, unlockByte } from "../../platform/mod.ts";
 import type { Arena, Block } from "./arena.ts";
 import { crashPoint } from "./crash.ts";
 import {
@@ -17,7 +17,6 @@ import {
   A_KIND,
   A_PARENT,
   A_PID,
-  A_START,
   A_TID,
   A_TSTART,
   AGENT_WORDS,
@@ -80,7 +79,6 @@ export class Agents {
       const pid = processId();
       Atomics.store(m, at + A_PID, pid);
       crashPoint("agent.taken");
-      m[at + A_START] = (processStartTime(pid) ?? 0) | 0;
       m[at + A_PARENT] = parent;
       m[at + A_FD] = fd;
       for (const word of [A_KIND, A_TID, A_TSTART, A_HELD, A_EXIT]) m[at + word] = 0;

@@ -54,8 +54,6 @@ export const AGENT_WORDS = 16;
 export const REAP_BYTES = 4096;
 
 export const A_PID = 0;
-/** Process start time in clock ticks, low 32 bits: tells a reused pid. */
-export const A_START = 1;
 /** Generation of the slot, 1 to 2^19 - 1. Raised only when the slot is scrubbed. */
 export const A_GEN = 2;
 /**

@@ -11,7 +11,6 @@ import {
   closeFd,
   executablePath,
   extend,
-  type FileIdentity,
   fileIdentity,
   getenv,
   getSharedEnv,
@@ -21,7 +20,6 @@ import {
   onlineCpus,
   openOf,
   processId,
-  processStartTime,
   removeShared,
   reopen,
   sealShrink,
@@ -46,7 +44,6 @@ import {
   A_KIND,
   A_PARENT,
   A_PID,
-  A_START,
   A_TID,
   A_TSTART,
   AGENTS,
@@ -84,14 +81,15 @@ const PAGE = 4096;
 /** Where somebody holds the arena open. */
 interface Member {
   readonly pid: number;
-  readonly start: number;
   readonly fd: number;
 }
 
-/** What `GEVENTMP_SESSION` says: layout:inode:nonce:cap in MiB:spawner:root:path, a member as pid.start.fd. */
+/**
+ * What `GEVENTMP_SESSION` says: layout:nonce:cap in MiB:spawner:root:path, a member as pid.fd. A pid may be another process by now: what is opened
+ * through it counts only if it begins with the nonce.
+ */
 interface SessionRecord {
   readonly layout: number;
-  readonly inode: string;
   readonly nonce: string;
   readonly cap: number;
   readonly spawner: Member;
@@ -100,8 +98,8 @@ interface SessionRecord {
 }
 
 function parseMember(text: string | undefined): Member {
-  const [pid, start, fd] = (text ?? "").split(".").map(Number);
-  return { pid, start, fd };
+  const [pid, fd] = (text ?? "").split(".").map(Number);
+  return { pid, fd };
 }
 
 function isCap(mib: number): boolean {
@@ -109,10 +107,9 @@ function isCap(mib: number): boolean {
 }
 
 function parseRecord(text: string): SessionRecord | null {
-  const [layout, inode, nonce, cap, spawner, root, ...path] = text.split(":");
+  const [layout, nonce, cap, spawner, root, ...path] = text.split(":");
   const record = {
     layout: Number(layout),
-    inode,
     nonce,
     cap: Number(cap),
     spawner: parseMember(spawner),
@@ -134,7 +131,6 @@ export class Session {
   readonly token: number;
   readonly ringers: Ringers;
   readonly #nonce: string;
-  readonly #inode: bigint;
   readonly #cap: number;
   readonly #path: string | null;
   readonly #root: Member;
@@ -142,25 +138,22 @@ export class Session {
   #closed = false;
   readonly #closers = new Set<() => void | Promise<void>>();
 
-  private constructor(fd: number, identity: FileIdentity, o: { inherited: boolean; slot: number; cap: number; root: Member | undefined; path: string | null }) {
+  private constructor(fd: number, o: { inherited: boolean; slot: number; cap: number; root: Member | undefined; path: string | null }) {
     this.inherited = o.inherited;
     const arena = this.arena = new Arena(fd, o.cap * 2 ** 20);
     this.#cap = o.cap;
     const m = arena.i32;
     if (!o.inherited) initialize(arena);
     this.#nonce = nonceOf(m);
-    this.#inode = identity.inode;
     this.#path = o.path;
     this.references = new References(arena);
     this.agents = new Agents(arena, this.references.scrub, () => this.waits.ringAll());
     this.ringers = new Ringers(new Uint8Array(arena.buffer.slice(H_NONCE * 4, H_NONCE * 4 + 16)));
     const pid = processId();
-    const start = processStartTime(pid) ?? 0;
     if (o.slot >= 0) {
       arena.token = (Atomics.load(m, AGENTS + o.slot * 16 + A_GEN) << TOKEN_SLOT_BITS) | o.slot;
       arena.slot = o.slot;
       m[agentAt(arena.token) + A_PID] = pid;
-      m[agentAt(arena.token) + A_START] = start | 0;
     } else {
       arena.slot = -1;
       arena.token = this.agents.take(fd, 0);
@@ -175,7 +168,7 @@ export class Session {
       this.agents.onWorkerGone = undefined;
     }
     this.agents.onWorkerGone = closeFd;
-    this.#root = o.root ?? { pid, start, fd };
+    this.#root = o.root ?? { pid, fd };
     this.waits = new Waits(arena, this.agents, {
       heartbeat: new Interval(100),
       openBell: () => void this.doorbell,
@@ -212,21 +205,20 @@ export class Session {
     extend(fd, SPANS * 4, PAGE);
     extend(fd, FIRST_SPAN * SPAN_BYTES, 4 * SPAN_BYTES);
     sealShrink(fd);
-    return new Session(fd, fileIdentity(fd), { inherited: false, slot: -1, cap: ownCap(), root: undefined, path: sharedPath(fd) });
+    return new Session(fd, { inherited: false, slot: -1, cap: ownCap(), root: undefined, path: sharedPath(fd) });
   }
 
   static #join(record: SessionRecord): Session | null {
     const child = parseChild(getenv(CHILD_VARIABLE));
     const { fd, slot } = (child !== null && isMainThread() ? inheritedArena(record, child) : null) ?? openThroughMember(record);
     if (fd < 0) return null;
-    const identity = fileIdentity(fd);
     if (record.layout !== LAYOUT) {
       closeFd(fd);
       throw new SessionError(
         `Cannot join the session of process ${record.root.pid}: its shared memory has layout version ${record.layout}, and this program (${executablePath()}) has version ${LAYOUT} of @karellen/geventmp; use one version in all processes of a session, or start this one without ${SESSION_VARIABLE} in its environment`,
       );
     }
-    const session = new Session(fd, identity, { inherited: true, slot, cap: record.cap, root: record.root, path: record.path ?? null });
+    const session = new Session(fd, { inherited: true, slot, cap: record.cap, root: record.root, path: record.path ?? null });
     // From here on our own descendants look here first.
     setSharedEnv(SESSION_VARIABLE, session.record(), true);
     return session;
@@ -234,9 +226,8 @@ export class Session {
 
   /** What a descendant needs to join, as `GEVENTMP_SESSION`. */
   record(): string {
-    const own = `${processId()}.${processStartTime(processId()) ?? 0}.${this.arena.fd}`;
-    const { pid, start, fd } = this.#root;
-    return `${LAYOUT}:${this.#inode}:${this.#nonce}:${this.#cap}:${own}:${pid}.${start}.${fd}${this.#path === null ? "" : `:${this.#path}`}`;
+    const { pid, fd } = this.#root;
+    return `${LAYOUT}:${this.#nonce}:${this.#cap}:${processId()}.${this.arena.fd}:${pid}.${fd}${this.#path === null ? "" : `:${this.#path}`}`;
   }
 
   /**
@@ -350,34 +341,35 @@ function parseChild(text: string | null): number | null {
 /** The descriptor that a parent of ours left at number 3, if this process is the child it was meant for. */
 function inheritedArena(record: SessionRecord, token: number): { fd: number; slot: number } | null {
   try {
-    if (String(fileIdentity(CHILD_ARENA_FD).inode) !== record.inode) return null;
+    if (!isArena(CHILD_ARENA_FD, record)) return null;
     setCloexec(CHILD_ARENA_FD, true);
     const slot = token & TOKEN_SLOT_MASK;
     // Ours is the description that holds the lock: to it the byte looks free, and taking it again changes nothing.
     if (isByteLocked(CHILD_ARENA_FD, slot) || !lockByte(CHILD_ARENA_FD, slot)) return null;
     return { fd: CHILD_ARENA_FD, slot };
   } catch {
-    return null; // no such descriptor, or no file: an inherited environment only
+    return null; // no such descriptor: an inherited environment only
   }
 }
 
 /** Opens the arena through a living member's descriptor; fd -1 when there is none, or it is not the arena that the record speaks of. */
 function openThroughMember(record: SessionRecord): { fd: number; slot: number } {
-  for (const { pid, start, fd: theirs } of [record.spawner, record.root]) {
-    if (processStartTime(pid) !== start) continue;
+  for (const { pid, fd: theirs } of [record.spawner, record.root]) {
     let fd: number;
     try {
       fd = pid === processId() ? reopen(theirs, record.path) : openOf(pid, theirs, record.path);
     } catch {
       continue; // gone meanwhile, another user's, or another pid namespace's
     }
-    if (String(fileIdentity(fd).inode) === record.inode && readsNonce(fd, record)) return { fd, slot: -1 };
+    if (isArena(fd, record)) return { fd, slot: -1 };
     closeFd(fd);
   }
   return { fd: -1, slot: -1 };
 }
 
-function readsNonce(fd: number, record: SessionRecord): boolean {
+function isArena(fd: number, record: SessionRecord): boolean {
+  // What lies behind a file's end must not be touched.
+  if (fileIdentity(fd).size < PAGE) return false;
   const header = mapShared(fd, PAGE);
   const m = new Int32Array(header.buffer);
   const same = m[H_MAGIC] === MAGIC && nonceOf(m) === record.nonce;

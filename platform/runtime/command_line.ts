@@ -18,8 +18,20 @@ import { type DenoCommandLine, discoverDenoConfig, parseDenoCommandLine } from "
 import { denoPermissionFlags, expandPermissionSet, type PermissionQuery } from "./permissions.ts";
 
 export { type BunCommandLine, parseBunCommandLine } from "./bun_flags.ts";
-export { type DenoCommandLine, discoverDenoConfig, parseDenoCommandLine } from "./deno_flags.ts";
+export {
+  type DenoCommandLine,
+  discoverDenoConfig,
+  parseDenoCommandLine,
+  type ReadText,
+} from "./deno_flags.ts";
 export { denoPermissionFlags, expandPermissionSet } from "./permissions.ts";
+export type {
+  DenoGrants,
+  PermissionContext,
+  PermissionKind,
+  PermissionQuery,
+  PermissionRequest,
+} from "./permissions.ts";
 
 interface DenoNamespace {
   readonly version: { readonly deno: string };

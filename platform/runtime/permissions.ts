@@ -31,18 +31,27 @@ export interface DenoGrants {
   readonly all: boolean;
   /** The name given to `--permission-set`, empty for the default set, `null` without the flag. */
   readonly set: string | null;
+  /** `--allow-…`. */
   readonly allow: Readonly<Partial<Record<PermissionKind, true | readonly string[]>>>;
+  /** `--deny-…`. */
   readonly deny: Readonly<Partial<Record<PermissionKind, true | readonly string[]>>>;
+  /** `--ignore-…`: refused too, but as if the variable or file did not exist. */
   readonly ignore: Readonly<Partial<Record<PermissionKind, true | readonly string[]>>>;
 }
 
 /** What `Deno.permissions.querySync` is asked. */
 export interface PermissionRequest {
+  /** Alone it asks for the permission as a whole. */
   readonly name: PermissionKind;
+  /** For read, write and ffi. */
   readonly path?: string;
+  /** For net and import, with or without a port. */
   readonly host?: string;
+  /** For env. */
   readonly variable?: string;
+  /** For run. */
   readonly command?: string;
+  /** For sys. */
   readonly kind?: string;
 }
 

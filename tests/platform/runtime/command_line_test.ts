@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import {
+  childCommand,
   childMain,
   isMainThread,
   ownArguments,
@@ -211,6 +212,12 @@ describe("the command of a child", () => {
       assertEquals(command.file, app);
       assertEquals(JSON.parse(output(command.file, command.argv.slice(1), { env: command.env })).result, 16);
     });
+  });
+
+  it("from within this test runner", () => {
+    const bootstrap = new URL("./fixtures/run_target.ts", import.meta.url).href;
+    const { file, argv, env } = childCommand(childMain(bootstrap, "data:text/javascript,export default 17"));
+    assertEquals(JSON.parse(output(file, argv.slice(1), { env, cwd: "/" })).result, 17);
   });
 
   it("a blob: URL cannot be a target", () => {

@@ -13,7 +13,7 @@ export const bunPath: string = `${bin}bun`;
 export function output(
   file: string,
   args: readonly string[],
-  options: { cwd?: string; env?: Record<string, string | undefined>; input?: string } = {},
+  options: { cwd?: string; env?: Record<string, string>; input?: string } = {},
 ): string {
   const env = { ...process.env, NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1", ...options.env };
   const result = spawnSync(file, args, { ...options, env, encoding: "utf8", timeout: 20_000 });
