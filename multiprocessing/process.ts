@@ -167,11 +167,10 @@ export class Process<A extends unknown[] = unknown[]> {
       args,
     };
     const prepared = prepareLaunch(session, launch);
-    let fd = -1;
+    let place: ReturnType<Session["reserve"]> | undefined;
     let sentinel: Sentinel | undefined;
     try {
-      const place = session.reserve();
-      fd = place.fd;
+      place = session.reserve();
       sentinel = session.watch(() => this.#ended());
       const pid = spawn({
         file: command.file,
@@ -180,7 +179,7 @@ export class Process<A extends unknown[] = unknown[]> {
         ...(cwd === undefined ? {} : { cwd }),
         fds: [
           ...([["stdin", 0], ["stdout", 1], ["stderr", 2]] as const).filter(([name]) => rest[name] === "null").map(([, n]) => [n, "null"] as const),
-          [CHILD_ARENA_FD, fd],
+          [CHILD_ARENA_FD, place.fd],
           [CHILD_SENTINEL_FD, sentinel.childFd],
         ],
         closeOthers: true,
@@ -200,7 +199,10 @@ export class Process<A extends unknown[] = unknown[]> {
     } finally {
       if (sentinel !== undefined) closeFd(sentinel.childFd);
       // The life lock on it now lives as long as the child; after a failure it ends here, and the place is free.
-      if (fd >= 0) closeFd(fd);
+      if (place !== undefined) {
+        closeFd(place.fd);
+        if (this.#running === undefined) session.agents.reap(place.token);
+      }
     }
   }
 

@@ -115,11 +115,11 @@ class LockCore implements Source<LockGuard> {
     return NOTHING;
   }
 
-  mark(): boolean {
+  mark(woken: boolean): boolean {
     const m = this.#m;
     for (let seen = Atomics.load(m, this.#word);;) {
       const free = seen >>> L_OWNER_SHIFT === 0;
-      if (free && (seen & L_RESERVED) === 0) return true;
+      if (free && (woken || (seen & L_RESERVED) === 0)) return true;
       if ((seen & L_WAITERS) !== 0) return false;
       const found = Atomics.compareExchange(m, this.#word, seen, seen | L_WAITERS);
       if (found === seen) return false;
@@ -331,10 +331,10 @@ class SemaphoreCore implements Source<undefined> {
     }
   }
 
-  mark(): boolean {
+  mark(woken: boolean): boolean {
     const m = this.#m;
     for (let seen = Atomics.load(m, this.#word);;) {
-      if (seen >>> S_VALUE_SHIFT !== 0 && (seen & S_RESERVED) === 0) return true;
+      if (seen >>> S_VALUE_SHIFT !== 0 && (woken || (seen & S_RESERVED) === 0)) return true;
       if ((seen & S_WAITERS) !== 0) return false;
       const found = Atomics.compareExchange(m, this.#word, seen, seen | S_WAITERS);
       if (found === seen) return false;

@@ -68,8 +68,8 @@ export const NOTHING: unique symbol = Symbol("nothing");
 export interface Source<T> {
   /** Takes, if there is something to take; `woken` may take what is reserved. */
   attempt(woken: boolean, item?: unknown): T | typeof NOTHING;
-  /** Sets the waiters flag, unless there is something to take now: then `true`. */
-  mark(): boolean;
+  /** Sets the waiters flag, unless there is something to take now, for one who was woken or not: then `true`. */
+  mark(woken: boolean): boolean;
   /** Keeps those who come by from taking what the next release makes available. */
   reserve(): void;
   /** Wakes the next waiter if there is something to take. */
@@ -86,6 +86,8 @@ const PASSED_OVER_MS = 1;
 const SLOW = 20;
 const SPIN_MS = 0.02;
 const SYNC_SLICE_MS = 50;
+/** Waiters settled in one turn of the loop, which takes about 0.2 ms. */
+const SERVED_AT_ONCE = 256;
 
 interface Waiter<T> {
   readonly ticket: number;
@@ -406,7 +408,7 @@ export class Waits {
         Atomics.store(m, at + A_BELL, bell);
         Atomics.store(m, list.at, (ticket << 2) | WAITING_SYNC);
         if (!first) list.source.check((token) => this.agents.isDead(token));
-        list.source.mark();
+        list.source.mark(true);
         const value = list.source.attempt(true, item);
         if (value !== NOTHING) return value;
         const left = deadline - now();
@@ -501,22 +503,22 @@ export class WaitList<T> {
       this.#last = waiter;
       if (this.first === waiter) {
         this.#waits.add(this as WaitList<unknown>);
-        this.#publish();
+        this.#publish(false);
       }
     });
   }
 
   /** Says WAITING for the first waiter, sets the flag, and looks once more. */
-  #publish(): void {
+  #publish(woken: boolean): void {
     const m = this.#waits.arena.i32;
     while (this.first !== undefined) {
       Atomics.store(m, this.at, (this.first.ticket << 2) | WAITING);
       crashPoint("wait.published");
-      if (!this.source.mark()) {
+      if (!this.source.mark(woken)) {
         crashPoint("wait.marked");
         return;
       }
-      const value = this.source.attempt(false, this.first.item);
+      const value = this.source.attempt(woken, this.first.item);
       if (value !== NOTHING) this.#settle(this.first, value);
     }
     this.#empty();
@@ -524,16 +526,22 @@ export class WaitList<T> {
 
   /** Tries for as many waiters as there is something to take, then says WAITING for who is left. */
   service(woken: boolean): void {
-    while (this.first !== undefined) {
+    for (let served = 0; this.first !== undefined; served++) {
+      if (served === SERVED_AT_ONCE) {
+        // Still WOKEN, so nobody else is woken for what is left; the loop turns first.
+        setTimeout(() => section(() => this.service(woken)), 0);
+        return;
+      }
       const value = this.source.attempt(woken, this.first.item);
       if (value === NOTHING) {
-        if (now() - this.first.since > PASSED_OVER_MS && woken) this.source.reserve();
+        // The reservation may come just after a release that nobody was woken by: publishing looks again, as one who may take it.
+        if (woken && now() - this.first.since > PASSED_OVER_MS) this.source.reserve();
         break;
       }
       this.#settle(this.first, value);
     }
     this.source.pass();
-    this.#publish();
+    this.#publish(woken);
   }
 
   tick(isDead: (token: number) => boolean): void {
@@ -547,7 +555,7 @@ export class WaitList<T> {
     const word = Atomics.load(m, this.at);
     if ((word & 3) !== WOKEN) return;
     Atomics.store(m, this.at, (word & ~3) | WAITING);
-    this.source.mark();
+    this.source.mark(false);
     this.source.pass();
   }
 
@@ -568,14 +576,14 @@ export class WaitList<T> {
     if (!wasFirst) return;
     const m = this.#waits.arena.i32;
     const woken = (Atomics.load(m, this.at) & 3) === WOKEN;
-    if (this.first !== undefined) return woken ? this.service(true) : this.#publish();
+    if (this.first !== undefined) return woken ? this.service(true) : this.#publish(false);
     this.#empty();
   }
 
   #empty(): void {
     // Woken, and nobody here wants it any more: the wake-up goes to another.
     if ((Atomics.exchange(this.#waits.arena.i32, this.at, 0) & 3) === WOKEN) {
-      this.source.mark();
+      this.source.mark(false);
       this.source.pass();
     }
     this.#waits.remove(this as WaitList<unknown>);
