@@ -15,6 +15,7 @@ import { readSmallFile } from "../posix/files.ts";
 import { osName } from "../posix/system.ts";
 import { type BunCommandLine, parseBunCommandLine } from "./bun_flags.ts";
 import { type DenoCommandLine, discoverDenoConfig, parseDenoCommandLine } from "./deno_flags.ts";
+import { isMainThread } from "./globals.ts";
 import { denoPermissionFlags, expandPermissionSet, type PermissionQuery } from "./permissions.ts";
 
 export { type BunCommandLine, parseBunCommandLine } from "./bun_flags.ts";
@@ -24,6 +25,7 @@ export {
   parseDenoCommandLine,
   type ReadText,
 } from "./deno_flags.ts";
+export { isMainThread } from "./globals.ts";
 export { denoPermissionFlags, expandPermissionSet } from "./permissions.ts";
 export type {
   DenoGrants,
@@ -76,13 +78,6 @@ function currentFolder(): string {
     // The folder is gone, so nothing relative to it exists either.
     return "/";
   }
-}
-
-/** Whether this agent is its process's main thread. Workers of `node:worker_threads` count as Workers. */
-export function isMainThread(): boolean {
-  if (bun !== undefined) return bun.isMainThread;
-  // In a Worker Deno knows no main module, whichever kind it is; WorkerGlobalScope tells of Web Workers only.
-  return deno?.mainModule !== undefined;
 }
 
 /**

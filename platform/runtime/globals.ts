@@ -11,7 +11,7 @@ export interface DenoGlobal {
   refTimer(id: unknown): void;
   unrefTimer(id: unknown): void;
   version: { deno: string };
-  mainModule: string;
+  mainModule?: string;
   exit(code?: number): never;
 }
 
@@ -56,11 +56,13 @@ export interface BunSocketHandlers {
 
 const scope = globalThis as unknown as { Deno?: DenoGlobal; Bun?: BunGlobal };
 
-export const deno: DenoGlobal | undefined = scope.Deno;
+// A Bun program may define a `Deno` global as a shim, so Bun is looked for first.
 export const bun: BunGlobal | undefined = scope.Bun;
+export const deno: DenoGlobal | undefined = bun === undefined ? scope.Deno : undefined;
 
-/** Whether this is the process's main thread, and not a Worker. */
+/** Whether this agent is its process's main thread. Workers of `node:worker_threads` count as Workers. */
 export function isMainThread(): boolean {
   if (bun !== undefined) return bun.isMainThread;
-  return typeof (globalThis as { WorkerGlobalScope?: unknown }).WorkerGlobalScope === "undefined";
+  // In a Worker Deno knows no main module, whichever kind it is; WorkerGlobalScope tells of Web Workers only.
+  return deno?.mainModule !== undefined;
 }
