@@ -65,7 +65,7 @@ export {
   userId,
   waitProcess,
 } from "./posix/process.ts";
-export { openSharedPath, privateFolder, removeShared, sharedPath } from "./posix/shared_file.ts";
+export { openSharedPath, privateFolder, removeFile, removeShared, sharedPath } from "./posix/shared_file.ts";
 export {
   acceptUnix,
   bindUnix,

@@ -41,9 +41,9 @@ export type Scrub = (block: Block, dead: number) => void;
 export class Agents {
   readonly #arena: Arena;
   readonly #scrub: Scrub;
-  readonly #afterReap: () => void;
+  readonly #afterReap: (dead: number) => void;
 
-  constructor(arena: Arena, scrub: Scrub, afterReap: () => void) {
+  constructor(arena: Arena, scrub: Scrub, afterReap: (dead: number) => void) {
     this.#arena = arena;
     this.#scrub = scrub;
     this.#afterReap = afterReap;
@@ -130,9 +130,10 @@ export class Agents {
     if (!lockByte(arena.fd, REAP_BYTES + slot)) return; // a living agent is at it
     // What the reaper condemns is marked with the dead slot: if the reaper dies, the next one goes on.
     const own = arena.slot;
+    let token = 0;
     try {
       if (Atomics.load(m, at + A_PID) === 0 || !this.#isSlotDead(slot)) return;
-      const token = (Atomics.load(m, at + A_GEN) << TOKEN_SLOT_BITS) | slot;
+      token = (Atomics.load(m, at + A_GEN) << TOKEN_SLOT_BITS) | slot;
       arena.slot = slot;
       this.scrub(token);
       crashPoint("agent.reaped");
@@ -142,7 +143,7 @@ export class Agents {
       arena.slot = own;
       unlockByte(arena.fd, REAP_BYTES + slot);
     }
-    this.#afterReap();
+    this.#afterReap(token);
   }
 
   /** Removes every trace of an agent from the arena, then raises its slot's generation. Repeatable from any step. */

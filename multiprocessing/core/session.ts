@@ -20,6 +20,7 @@ import {
   onlineCpus,
   openOf,
   processId,
+  removeFile,
   removeShared,
   reopen,
   sealShrink,
@@ -32,7 +33,7 @@ import {
   unmapShared,
 } from "../../platform/mod.ts";
 import { isMainThread } from "../../platform/runtime/globals.ts";
-import { type Doorbell, Interval, openDoorbell, Ringers, type Sentinel } from "../../platform/runtime/loop.ts";
+import { type Doorbell, Interval, onExit, openDoorbell, Ringers, type Sentinel } from "../../platform/runtime/loop.ts";
 import { SessionError } from "../errors.ts";
 import { Arena, type ArenaUse } from "./arena.ts";
 import { agentAt, Agents } from "./agents.ts";
@@ -147,7 +148,11 @@ export class Session {
     this.#nonce = nonceOf(m);
     this.#path = o.path;
     this.references = new References(arena);
-    this.agents = new Agents(arena, this.references.scrub, () => this.waits.ringAll());
+    this.agents = new Agents(arena, this.references.scrub, (dead) => {
+      this.ringers.forget(dead);
+      if (this.#path !== null) removeFile(this.#bellName(dead));
+      this.waits.ringAll();
+    });
     this.ringers = new Ringers(new Uint8Array(arena.buffer.slice(H_NONCE * 4, H_NONCE * 4 + 16)));
     const pid = processId();
     if (o.slot >= 0) {
@@ -178,6 +183,8 @@ export class Session {
       mayBlock: !isMainThread(),
       cpus: onlineCpus,
     });
+    // A memfd goes with its last member; what has a name must be removed by it.
+    if (o.path !== null) onExit(() => this.#closed || this.#leave());
   }
 
   /** Joins the session that the environment names, or makes one. */
@@ -300,6 +307,7 @@ export class Session {
   #leave(): void {
     this.#closed = true;
     this.#doorbell?.close();
+    if (this.#path !== null) removeFile(this.#bellName(this.token));
     this.ringers.close();
     this.arena.leave();
     this.agents.leave();

@@ -58,6 +58,11 @@ export function removeShared(path: string): void {
   }
 }
 
+/** Removes one file, if it is there: a doorbell whose owner is gone. */
+export function removeFile(path: string): void {
+  libc.unlink(cString(path));
+}
+
 /**
  * Makes a folder that only this user may enter, with a name that nobody can foresee.
  *

@@ -445,3 +445,9 @@ export class Interval {
     this.#id = undefined;
   }
 }
+
+/** Calls back when this agent ends by itself: by the end of its work or by exit, not by a signal. */
+export function onExit(callback: () => void): void {
+  if (bun === undefined) return globalThis.addEventListener("unload", callback);
+  (globalThis as unknown as { process: { on(event: string, listener: () => void): void } }).process.on("exit", callback);
+}
