@@ -3,7 +3,14 @@
  *
  * @module
  */
-import { killProcess, parentDeathSignal, parentProcessId, processId, setCloexec, signals } from "../platform/mod.ts";
+import {
+  killProcess,
+  parentDeathSignal,
+  parentProcessId,
+  processId,
+  setCloexec,
+  signals,
+} from "../platform/mod.ts";
 import { CHILD_SENTINEL_FD, current } from "./core/session.ts";
 import { Interval } from "../platform/runtime/loop.ts";
 import { takeLaunch } from "./launch.ts";
@@ -36,7 +43,9 @@ export async function run(load: () => Promise<Record<string, unknown>>): Promise
   const main = module["default"];
   if (typeof main === "function") await main(...launch.args);
   else if (launch.args.length > 0) {
-    throw new TypeError(`Cannot give ${launch.args.length} arguments to a module without a default export that is a function; export one, or pass no args`);
+    throw new TypeError(
+      `Cannot give ${launch.args.length} arguments to a module without a default export that is a function; export one, or pass no args`,
+    );
   }
 }
 
@@ -51,4 +60,3 @@ function dieWithParent(parent: number, byMainThread: boolean): void {
   interval.unref();
   check();
 }
-

@@ -6,6 +6,7 @@
 
 /** Base of the errors of processes and their channels (CPython's `multiprocessing.ProcessError`). */
 export class ProcessError extends Error {
+  /** The class's name. */
   override name = "ProcessError";
   /** Stable name of the kind of error. */
   readonly code: string = "ERR_PROCESS";
@@ -13,42 +14,56 @@ export class ProcessError extends Error {
 
 /** A wait's time was over. Nothing was taken, and nothing is left behind. */
 export class TimeoutError extends ProcessError {
+  /** The class's name. */
   override name = "TimeoutError";
+  /** Stable name of the kind of error. */
   override readonly code: string = "ERR_TIMEOUT";
 }
 
 /** Nothing to get: `get` with a time-out, or `getNowait` (CPython's `queue.Empty`). */
 export class Empty extends TimeoutError {
+  /** The class's name. */
   override name = "Empty";
+  /** Stable name of the kind of error. */
   override readonly code: string = "ERR_EMPTY";
 }
 
 /** No room to put: `put` with a time-out, or `putNowait` (CPython's `queue.Full`). */
 export class Full extends TimeoutError {
+  /** The class's name. */
   override name = "Full";
+  /** Stable name of the kind of error. */
   override readonly code: string = "ERR_FULL";
 }
 
 /** The queue was shut down (CPython's `queue.ShutDown`). */
 export class ShutDown extends ProcessError {
+  /** The class's name. */
   override name = "ShutDown";
+  /** Stable name of the kind of error. */
   override readonly code: string = "ERR_SHUT_DOWN";
 }
 
 /** A `…Sync` method on a main thread, whose event loop it would stop. */
 export class BlockingError extends ProcessError {
+  /** The class's name. */
   override name = "BlockingError";
+  /** Stable name of the kind of error. */
   override readonly code: string = "ERR_BLOCKING";
 }
 
 /** What the other side threw; `cause` has its class name, message and stack. */
 export class RemoteError extends ProcessError {
+  /** The class's name. */
   override name = "RemoteError";
+  /** Stable name of the kind of error. */
   override readonly code: string = "ERR_REMOTE";
 }
 
 /** The session cannot be joined or used. */
 export class SessionError extends ProcessError {
+  /** The class's name. */
   override name = "SessionError";
+  /** Stable name of the kind of error. */
   override readonly code: string = "ERR_SESSION";
 }

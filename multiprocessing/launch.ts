@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { decode, encode, kHandle, type HandleId } from "./codec/mod.ts";
+import { decode, encode, type HandleId, kHandle } from "./codec/mod.ts";
 import { getenv } from "../platform/mod.ts";
 import { revive } from "./core/handle.ts";
 import { K_LAUNCH, LA_BYTES, LA_DATA } from "./core/layout.ts";
@@ -59,7 +59,9 @@ export function takeLaunch(session: Session): Launch {
   const [block, generation] = (getenv(LAUNCH_VARIABLE) ?? "").split(".").map(Number);
   const { arena, references } = session;
   if (!(block > 0) || !arena.isLive(block, generation) || arena.kind(block) !== K_LAUNCH) {
-    throw new SessionError("Cannot start: this process was not started by Process.start(), or its parent is gone; do not run the bootstrap module by hand");
+    throw new SessionError(
+      "Cannot start: this process was not started by Process.start(), or its parent is gone; do not run the bootstrap module by hand",
+    );
   }
   references.hold(block);
   try {

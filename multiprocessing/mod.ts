@@ -4,8 +4,21 @@ export { task } from "./task.ts";
 export * from "./synchronize.ts";
 export * from "./queues.ts";
 export {
-  activeChildren, cpuCount, currentProcess, type ModuleProcessOptions, parentProcess, Process, type ProcessInfo, type ProcessOptions,
-  type SignalOptions, type StartMethod, type Stdio, type TaskProcessOptions,
+  activeChildren,
+  cpuCount,
+  currentProcess,
+  type ModuleProcessOptions,
+  parentProcess,
+  Process,
+  type ProcessInfo,
+  type ProcessOptions,
+  type SignalOptions,
+  type StartMethod,
+  type Stdio,
+  type TaskProcessOptions,
 } from "./process.ts";
 export { session, type SessionHandle } from "./session.ts";
+export type { SyncWaitOptions, WaitOptions } from "./core/waits.ts";
+export { Handle } from "./core/handle.ts";
+export type { HandleId } from "./codec/mod.ts";
 export { SystemError, UnsupportedPlatformError } from "../platform/mod.ts";

@@ -4,7 +4,17 @@
  *
  * @module
  */
-import { closeFd, environ, killProcess, onlineCpus, processId, signals, sleepSync, spawn, waitProcess } from "../platform/mod.ts";
+import {
+  closeFd,
+  environ,
+  killProcess,
+  onlineCpus,
+  processId,
+  signals,
+  sleepSync,
+  spawn,
+  waitProcess,
+} from "../platform/mod.ts";
 import { childCommand, childMain, isMainThread } from "../platform/runtime/command_line.ts";
 import type { Sentinel } from "../platform/runtime/loop.ts";
 import { agentAt } from "./core/agents.ts";
@@ -24,7 +34,7 @@ export type Stdio = "inherit" | "null";
 
 /** What all processes take. */
 export interface ProcessOptions {
-  /** @default "Process-<n>" */
+  /** A name for people. @default "Process-<n>" */
   name?: string;
   /** Whether it ends with its parent, instead of keeping it alive. @default false */
   daemon?: boolean;
@@ -36,11 +46,11 @@ export interface ProcessOptions {
   clearEnv?: boolean;
   /** Its working folder. @default the parent's */
   cwd?: string;
-  /** @default "inherit" */
+  /** Where its standard input comes from. @default "inherit" */
   stdin?: Stdio;
-  /** @default "inherit" */
+  /** Where its standard output goes. @default "inherit" */
   stdout?: Stdio;
-  /** @default "inherit" */
+  /** Where its standard error goes. @default "inherit" */
   stderr?: Stdio;
   /** Whether it leads a process group of its own, which `terminate({ tree: true })` then signals. @default false */
   processGroup?: boolean;
@@ -58,7 +68,7 @@ export interface TaskProcessOptions<A extends unknown[]> extends ProcessOptions 
 export interface ModuleProcessOptions extends ProcessOptions {
   /** The module: its default export is called with `args`; without one, loading it is all. */
   target: URL;
-  /** @default [] */
+  /** What the default export is called with. @default [] */
   args?: unknown[];
 }
 
@@ -69,7 +79,8 @@ export interface SignalOptions {
 }
 
 /** The bootstrap beside this file, in whatever form the package was loaded. */
-const bootstrapUrl: string = new URL(`./bootstrap${import.meta.url.slice(import.meta.url.lastIndexOf("."))}`, import.meta.url).href;
+const bootstrapUrl: string =
+  new URL(`./bootstrap${import.meta.url.slice(import.meta.url.lastIndexOf("."))}`, import.meta.url).href;
 
 interface Running {
   readonly session: Session;
@@ -109,16 +120,23 @@ export class Process<A extends unknown[] = unknown[]> {
   #exitCode: number | null = null;
   #closed = false;
 
-  /** @throws {TypeError} the target is neither a task nor a URL */
+  /** A process for a task. @throws {TypeError} the target is neither a task nor a URL */
   constructor(init: TaskProcessOptions<A>);
+  /** A process for a module. */
   constructor(init: ModuleProcessOptions);
   constructor(init: TaskProcessOptions<A> | ModuleProcessOptions) {
     const { target, startMethod = "spawn" } = init;
     if (!(target instanceof URL) && taskReference(target) === null) {
       throw new TypeError(
         typeof target === "function"
-          ? `Cannot start a process with function ${target.name || "(anonymous)"}: it is no task, so another process cannot find it; make it one with task(import.meta, ${target.name || "fn"}) at the top level of its module`
-          : `Cannot start a process with a target of type ${target === null ? "null" : typeof target}: it must be a task or a URL`,
+          ? `Cannot start a process with function ${
+            target.name || "(anonymous)"
+          }: it is no task, so another process cannot find it; make it one with task(import.meta, ${
+            target.name || "fn"
+          }) at the top level of its module`
+          : `Cannot start a process with a target of type ${
+            target === null ? "null" : typeof target
+          }: it must be a task or a URL`,
       );
     }
     if (startMethod !== "spawn") {
@@ -126,7 +144,9 @@ export class Process<A extends unknown[] = unknown[]> {
     }
     for (const stream of ["stdin", "stdout", "stderr"] as const) {
       const to = init[stream];
-      if (to !== undefined && to !== "inherit" && to !== "null") throw new TypeError(`Cannot start a process with ${stream} "${to}": it must be "inherit" or "null"`);
+      if (to !== undefined && to !== "inherit" && to !== "null") {
+        throw new TypeError(`Cannot start a process with ${stream} "${to}": it must be "inherit" or "null"`);
+      }
     }
     this.name = init.name ?? `Process-${++counter}`;
     this.#daemon = init.daemon ?? false;
@@ -139,7 +159,9 @@ export class Process<A extends unknown[] = unknown[]> {
   }
 
   set daemon(value: boolean) {
-    if (this.#running !== undefined || this.#exitCode !== null) throw new TypeError("Cannot change daemon: the process has started");
+    if (this.#running !== undefined || this.#exitCode !== null) {
+      throw new TypeError("Cannot change daemon: the process has started");
+    }
     this.#daemon = value;
   }
 
@@ -152,8 +174,11 @@ export class Process<A extends unknown[] = unknown[]> {
   // deno-lint-ignore require-await -- all of it is done before the first await; errors reject
   async start(): Promise<this> {
     this.#checkOpen();
-    if (this.#running !== undefined || this.#exitCode !== null) throw new TypeError("Cannot start the process: it was started already; make another one");
-    const { target, args = [], env = {}, clearEnv = false, cwd, processGroup = false, ...rest } = this.#options;
+    if (this.#running !== undefined || this.#exitCode !== null) {
+      throw new TypeError("Cannot start the process: it was started already; make another one");
+    }
+    const { target, args = [], env = {}, clearEnv = false, cwd, processGroup = false, ...rest } =
+      this.#options;
     const reference = target instanceof URL ? null : taskReference(target)!;
     const session = current();
     const { main } = childMain(bootstrapUrl, reference?.url ?? (target as URL).href);
@@ -175,10 +200,17 @@ export class Process<A extends unknown[] = unknown[]> {
       const pid = spawn({
         file: command.file,
         argv: command.argv,
-        env: { ...(clearEnv ? {} : environ()), ...env, ...command.env, ...place.env, ...prepared.handOver(place.token) },
+        env: {
+          ...(clearEnv ? {} : environ()),
+          ...env,
+          ...command.env,
+          ...place.env,
+          ...prepared.handOver(place.token),
+        },
         ...(cwd === undefined ? {} : { cwd }),
         fds: [
-          ...([["stdin", 0], ["stdout", 1], ["stderr", 2]] as const).filter(([name]) => rest[name] === "null").map(([, n]) => [n, "null"] as const),
+          ...([["stdin", 0], ["stdout", 1], ["stderr", 2]] as const).filter(([name]) => rest[name] === "null")
+            .map(([, n]) => [n, "null"] as const),
           [CHILD_ARENA_FD, place.fd],
           [CHILD_SENTINEL_FD, sentinel.childFd],
         ],
@@ -232,7 +264,8 @@ export class Process<A extends unknown[] = unknown[]> {
 
   /** Its exit code, once it has ended and all it put has been committed. Rejects before it was started. */
   get exited(): Promise<number> {
-    return this.#running?.exited ?? Promise.reject(new TypeError("Cannot wait for the process: it was not started"));
+    return this.#running?.exited ??
+      Promise.reject(new TypeError("Cannot wait for the process: it was not started"));
   }
 
   /**
@@ -251,7 +284,10 @@ export class Process<A extends unknown[] = unknown[]> {
     if (w.ref === false) running.sentinel.unref();
     else running.sentinel.ref();
     const { promise, resolve, reject } = Promise.withResolvers<number>();
-    const timer = timeout === Infinity ? undefined : setTimeout(() => reject(new TimeoutError(`Cannot join ${this.name}: it still ran after ${timeout} ms`)), timeout);
+    const timer = timeout === Infinity ? undefined : setTimeout(
+      () => reject(new TimeoutError(`Cannot join ${this.name}: it still ran after ${timeout} ms`)),
+      timeout,
+    );
     const onAbort = (): void => reject(w.signal!.reason);
     w.signal?.addEventListener("abort", onAbort);
     running.exited.then(resolve);
@@ -300,7 +336,7 @@ export class Process<A extends unknown[] = unknown[]> {
     const running = this.#running;
     if (running === undefined) throw new TypeError("Cannot signal the process: it was not started");
     if (this.#poll()) return;
-    if (tree) for (const pid of descendants(running.session, running.token)) killProcess(pid, signal);
+    if (tree) { for (const pid of descendants(running.session, running.token)) killProcess(pid, signal); }
     if (tree && this.#options.processGroup === true) killProcess(-running.pid, signal);
     else killProcess(running.pid, signal);
   }
@@ -314,7 +350,9 @@ export class Process<A extends unknown[] = unknown[]> {
   /** Lets go of it. Closing twice is closing once. @throws {TypeError} it still runs */
   close(): void {
     if (this.#closed) return;
-    if (this.#running !== undefined && !this.#poll()) throw new TypeError(`Cannot close ${this.name}: it still runs; join or terminate it first`);
+    if (this.#running !== undefined && !this.#poll()) {
+      throw new TypeError(`Cannot close ${this.name}: it still runs; join or terminate it first`);
+    }
     this.#closed = true;
   }
 
@@ -352,7 +390,13 @@ export class Process<A extends unknown[] = unknown[]> {
 
   /** For people. */
   toString(): string {
-    const state = this.#closed ? "closed" : this.#running === undefined ? "not started" : this.#exitCode === null ? "running" : `ended with ${this.#exitCode}`;
+    const state = this.#closed
+      ? "closed"
+      : this.#running === undefined
+      ? "not started"
+      : this.#exitCode === null
+      ? "running"
+      : `ended with ${this.#exitCode}`;
     return `Process(${this.name}, ${this.pid ?? "no pid"}, ${state})`;
   }
 }
@@ -377,8 +421,11 @@ function descendants(session: Session, token: number): Set<number> {
 
 /** A process as it is known from within. */
 export interface ProcessInfo {
+  /** Its name. */
   readonly name: string;
+  /** Its process number. */
   readonly pid: number;
+  /** Whether it ends with its parent. */
   readonly daemon: boolean;
 }
 

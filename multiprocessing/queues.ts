@@ -5,7 +5,7 @@
  * @module
  */
 import { decode, encode, type Encoded } from "./codec/mod.ts";
-import { Handle, type Existing, isExisting, revive, reviver } from "./core/handle.ts";
+import { type Existing, Handle, isExisting, revive, reviver } from "./core/handle.ts";
 import { Consumer, finishLanes, installLanes, laneUse, orphanLane, Producer } from "./core/lanes.ts";
 import {
   K_QUEUE,
@@ -27,7 +27,15 @@ import {
 } from "./core/layout.ts";
 import type { Block } from "./core/arena.ts";
 import { onOpen, type Session } from "./core/session.ts";
-import { checkWait, NodeCursor, NOTHING, type Source, type SyncWaitOptions, WaitList, type WaitOptions } from "./core/waits.ts";
+import {
+  checkWait,
+  NodeCursor,
+  NOTHING,
+  type Source,
+  type SyncWaitOptions,
+  WaitList,
+  type WaitOptions,
+} from "./core/waits.ts";
 import { Empty, Full, ShutDown } from "./errors.ts";
 
 const QUEUE_BYTES = 512;
@@ -73,13 +81,29 @@ class QueueCore {
     this.#u8 = session.arena.u8;
     this.#bounded = m[block + Q_MAX_ITEMS] > 0 || m[block + Q_MAX_BYTES] > 0;
     this.#consumer = new Consumer(session, block, node);
-    this.getters = new WaitList<Taken>(session.waits, block, node, N_CHANNEL, getSource(this), (ms) => new Empty(`Cannot get: no item came within ${ms} ms`));
-    this.putters = new WaitList<unknown>(session.waits, block, node, N_CHANNEL2, putSource(this), (ms) => new Full(`Cannot put: no room within ${ms} ms; ${this.describe()}`));
+    this.getters = new WaitList<Taken>(
+      session.waits,
+      block,
+      node,
+      N_CHANNEL,
+      getSource(this),
+      (ms) => new Empty(`Cannot get: no item came within ${ms} ms`),
+    );
+    this.putters = new WaitList<unknown>(
+      session.waits,
+      block,
+      node,
+      N_CHANNEL2,
+      putSource(this),
+      (ms) => new Full(`Cannot put: no room within ${ms} ms; ${this.describe()}`),
+    );
   }
 
   describe(): string {
     const { items, bytes } = this.use();
-    return `the queue holds ${items} items (limit ${this.#m[this.block + Q_MAX_ITEMS] || "none"}) and ${bytes} bytes (limit ${this.#m[this.block + Q_MAX_BYTES] || "none"})`;
+    return `the queue holds ${items} items (limit ${
+      this.#m[this.block + Q_MAX_ITEMS] || "none"
+    }) and ${bytes} bytes (limit ${this.#m[this.block + Q_MAX_BYTES] || "none"})`;
   }
 
   get flags(): number {
@@ -154,7 +178,8 @@ class QueueCore {
         announcedBytes += size - 1;
         if (c.at !== this.node && (Atomics.load(m, c.at + N_HOLDER) & TOKEN_SLOT_MASK) < slot) lower = true;
       }
-      const fits = (maxItems === 0 || items + announced <= maxItems) && (maxBytes === 0 || bytes + announcedBytes <= maxBytes || items + announced === 1);
+      const fits = (maxItems === 0 || items + announced <= maxItems) &&
+        (maxBytes === 0 || bytes + announcedBytes <= maxBytes || items + announced === 1);
       if (fits) return true;
       if (announced === 1 || lower) break;
     }
@@ -193,11 +218,15 @@ class QueueCore {
   }
 
   passGetter(): void {
-    if (Atomics.load(this.#m, this.block + Q_GETTERS) !== 0 && (this.hasItem() || this.flags !== 0)) this.wakeGetter();
+    if (Atomics.load(this.#m, this.block + Q_GETTERS) !== 0 && (this.hasItem() || this.flags !== 0)) {
+      this.wakeGetter();
+    }
   }
 
   passPutter(): void {
-    if (Atomics.load(this.#m, this.block + Q_PUTTERS) !== 0 && (this.hasRoom() || this.flags !== 0)) this.wakePutter();
+    if (Atomics.load(this.#m, this.block + Q_PUTTERS) !== 0 && (this.hasRoom() || this.flags !== 0)) {
+      this.wakePutter();
+    }
   }
 
   shutdown(flags: number): void {
@@ -216,7 +245,9 @@ function getSource(core: QueueCore): Source<Taken> {
     try {
       const value = core.take();
       if (value !== NOTHING) return taken(value);
-      return core.flags === 0 ? NOTHING : failure(new ShutDown("Cannot get: the queue was shut down, and nothing is left in it"));
+      return core.flags === 0
+        ? NOTHING
+        : failure(new ShutDown("Cannot get: the queue was shut down, and nothing is left in it"));
     } catch (error) {
       return failure(error);
     }
@@ -263,6 +294,21 @@ function unwrap<T>(result: Taken): T {
   return result.value as T;
 }
 
+/** Checks a queue's limits, and gives what writes them into its block. */
+function limits({ maxSize = 0, maxBytes = 0 }: QueueOptions): (m: Int32Array, block: Block) => void {
+  for (const [name, value] of [["maxSize", maxSize], ["maxBytes", maxBytes]] as const) {
+    if (!Number.isInteger(value) || value > 0x7fffffff) {
+      throw new RangeError(
+        `Cannot make a queue with ${name} ${value}: it must be a whole number up to ${0x7fffffff}; 0 or less is no limit`,
+      );
+    }
+  }
+  return (m, block) => {
+    m[block + Q_MAX_ITEMS] = Math.max(0, maxSize);
+    m[block + Q_MAX_BYTES] = Math.max(0, maxBytes);
+  };
+}
+
 /**
  * A first-in, first-out queue that any process or Worker of the session may put to and get from: CPython's `multiprocessing.Queue`.
  *
@@ -285,19 +331,12 @@ export class Queue<T = unknown> extends Handle implements AsyncIterable<T> {
   /** @ignore */
   constructor(existing?: Existing | QueueOptions);
   constructor(options: Existing | QueueOptions = {}) {
-    if (isExisting(options)) super(K_QUEUE, options, QUEUE_BYTES, () => {});
-    else {
-      const { maxSize = 0, maxBytes = 0 } = options;
-      for (const [name, value] of [["maxSize", maxSize], ["maxBytes", maxBytes]] as const) {
-        if (!Number.isInteger(value) || value > 0x7fffffff) {
-          throw new RangeError(`Cannot make a queue with ${name} ${value}: it must be a whole number up to ${0x7fffffff}; 0 or less is no limit`);
-        }
-      }
-      super(K_QUEUE, null, QUEUE_BYTES, (m, block) => {
-        m[block + Q_MAX_ITEMS] = Math.max(0, maxSize);
-        m[block + Q_MAX_BYTES] = Math.max(0, maxBytes);
-      });
-    }
+    super(
+      K_QUEUE,
+      isExisting(options) ? options : null,
+      QUEUE_BYTES,
+      isExisting(options) ? () => {} : limits(options),
+    );
     this.#core = (this.held.shared ??= new QueueCore(this.session, this.block, this.held.node)) as QueueCore;
   }
 
@@ -336,7 +375,9 @@ export class Queue<T = unknown> extends Handle implements AsyncIterable<T> {
       if (getters.first === undefined) {
         const value = this.#core.take();
         if (value !== NOTHING) return Promise.resolve(value as T);
-        if (this.#core.flags !== 0) throw new ShutDown("Cannot get: the queue was shut down, and nothing is left in it");
+        if (this.#core.flags !== 0) {
+          throw new ShutDown("Cannot get: the queue was shut down, and nothing is left in it");
+        }
       }
       return getters.wait(w, timeout).then(unwrap<T>);
     } catch (error) {
@@ -356,7 +397,9 @@ export class Queue<T = unknown> extends Handle implements AsyncIterable<T> {
     if (this.disposed) this.checkLive("get from");
     const value = this.#core.take();
     if (value !== NOTHING) return { value: value as T };
-    if (this.#core.flags !== 0) throw new ShutDown("Cannot get: the queue was shut down, and nothing is left in it");
+    if (this.#core.flags !== 0) {
+      throw new ShutDown("Cannot get: the queue was shut down, and nothing is left in it");
+    }
     return null;
   }
 

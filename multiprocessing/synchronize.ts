@@ -23,11 +23,18 @@ import {
   S_VALUE_SHIFT,
   S_WAITERS,
   SYNC_NODES,
-  WAITING,
 } from "./core/layout.ts";
 import { TimeoutError } from "./errors.ts";
 import { onOpen, type Session } from "./core/session.ts";
-import { checkWait, NodeCursor, NOTHING, type Source, type SyncWaitOptions, WaitList, type WaitOptions } from "./core/waits.ts";
+import {
+  checkWait,
+  NodeCursor,
+  NOTHING,
+  type Source,
+  type SyncWaitOptions,
+  WaitList,
+  type WaitOptions,
+} from "./core/waits.ts";
 
 const BLOCK_BYTES = 128;
 const NO_OPTIONS: WaitOptions = {};
@@ -70,7 +77,9 @@ function reservationIsStale(session: Session, block: Block): boolean {
   for (const c = new NodeCursor(m).start(block, SYNC_NODES); c.next();) {
     if (Atomics.load(m, c.at + N_CHANNEL) === 0) continue;
     const holder = Atomics.load(m, c.at + N_HOLDER);
-    if (holder > 0 && Atomics.load(m, agentAt(holder) + A_HELD) === 0 && !session.agents.isDead(holder)) return false;
+    if (holder > 0 && Atomics.load(m, agentAt(holder) + A_HELD) === 0 && !session.agents.isDead(holder)) {
+      return false;
+    }
   }
   return true;
 }
@@ -103,7 +112,9 @@ class LockCore implements Source<LockGuard> {
       return new LockGuard(this, false);
     }
     while (seen >>> L_OWNER_SHIFT === 0) {
-      if ((seen & L_RESERVED) !== 0 && !woken && !reservationIsStale(this.session, this.block)) return NOTHING;
+      if ((seen & L_RESERVED) !== 0 && !woken && !reservationIsStale(this.session, this.block)) {
+        return NOTHING;
+      }
       // Others may wait that this taker knows nothing of: the flag makes its release look.
       const found = Atomics.compareExchange(m, this.#word, seen, this.#mine | L_WAITERS);
       if (found === seen) {
@@ -132,7 +143,9 @@ class LockCore implements Source<LockGuard> {
   }
 
   pass(): void {
-    if (Atomics.load(this.#m, this.#word) >>> L_OWNER_SHIFT === 0) this.session.waits.wakeNext(this.block, SYNC_NODES, N_CHANNEL);
+    if (Atomics.load(this.#m, this.#word) >>> L_OWNER_SHIFT === 0) {
+      this.session.waits.wakeNext(this.block, SYNC_NODES, N_CHANNEL);
+    }
   }
 
   check(isDead: (token: number) => boolean): void {
@@ -234,7 +247,9 @@ export class Lock extends Handle {
       }
     }
     const guard = this.#attempt();
-    return guard !== null ? Promise.resolve(guard) : this.#core.waiters.wait(w, timeout).then((late) => this.#own(late));
+    return guard !== null
+      ? Promise.resolve(guard)
+      : this.#core.waiters.wait(w, timeout).then((late) => this.#own(late));
   }
 
   #attempt(): Guard | null {
@@ -320,7 +335,9 @@ class SemaphoreCore implements Source<undefined> {
     const m = this.#m;
     for (let seen = Atomics.load(m, this.#word);;) {
       if (seen >>> S_VALUE_SHIFT === 0) return NOTHING;
-      if ((seen & S_RESERVED) !== 0 && !woken && !reservationIsStale(this.session, this.block)) return NOTHING;
+      if ((seen & S_RESERVED) !== 0 && !woken && !reservationIsStale(this.session, this.block)) {
+        return NOTHING;
+      }
       const next = (seen - (1 << S_VALUE_SHIFT)) & ~S_RESERVED;
       const found = Atomics.compareExchange(m, this.#word, seen, woken ? next | S_WAITERS : next);
       if (found === seen) {
@@ -360,8 +377,17 @@ class SemaphoreCore implements Source<undefined> {
     const m = this.#m;
     for (let seen = Atomics.load(m, this.#word);;) {
       const value = (seen >>> S_VALUE_SHIFT) + n;
-      if (value > S_MAX) throw new RangeError(`Cannot release the semaphore: its value would be ${value}, and ${S_MAX} is the most`);
-      const found = Atomics.compareExchange(m, this.#word, seen, (value << S_VALUE_SHIFT) | (seen & S_RESERVED));
+      if (value > S_MAX) {
+        throw new RangeError(
+          `Cannot release the semaphore: its value would be ${value}, and ${S_MAX} is the most`,
+        );
+      }
+      const found = Atomics.compareExchange(
+        m,
+        this.#word,
+        seen,
+        (value << S_VALUE_SHIFT) | (seen & S_RESERVED),
+      );
       if (found !== seen) {
         seen = found;
         continue;
@@ -385,6 +411,8 @@ export class Semaphore extends Handle {
   readonly #core: SemaphoreCore;
 
   /**
+   * Makes a semaphore.
+   *
    * @param value how many permits there are at first, 0 to 536,870,911
    * @throws {RangeError} a value out of bounds
    */
@@ -392,15 +420,14 @@ export class Semaphore extends Handle {
   /** @ignore */
   constructor(existing?: Existing | number);
   constructor(value: Existing | number = 1) {
-    if (typeof value === "number") {
-      if (!Number.isInteger(value) || value < 0 || value > S_MAX) {
-        throw new RangeError(`Cannot make a semaphore of value ${value}: it must be a whole number from 0 to ${S_MAX}`);
-      }
-      super(K_SEMAPHORE, null, BLOCK_BYTES, (m, block) => {
-        m[block + O_WORD] = value << S_VALUE_SHIFT;
-      });
-    } else super(K_SEMAPHORE, isExisting(value) ? value : null, BLOCK_BYTES, noFill);
-    this.#core = (this.held.shared ??= new SemaphoreCore(this.session, this.block, this.held.node)) as SemaphoreCore;
+    super(
+      K_SEMAPHORE,
+      isExisting(value) ? value : null,
+      BLOCK_BYTES,
+      isExisting(value) ? noFill : permits(value),
+    );
+    this.#core =
+      (this.held.shared ??= new SemaphoreCore(this.session, this.block, this.held.node)) as SemaphoreCore;
   }
 
   /**
@@ -442,7 +469,9 @@ export class Semaphore extends Handle {
   /** Gives back `n` permits, or adds them. @throws {RangeError} `n` is no whole number above 0, or the value would be too large */
   release(n = 1): void {
     if (this.disposed) this.checkLive("release");
-    if (!(n >= 1) || !Number.isInteger(n)) throw new RangeError(`Cannot release ${n} permits: it must be a whole number of at least 1`);
+    if (!(n >= 1) || !Number.isInteger(n)) {
+      throw new RangeError(`Cannot release ${n} permits: it must be a whole number of at least 1`);
+    }
     this.#core.release(n);
   }
 
@@ -460,8 +489,21 @@ export class Semaphore extends Handle {
 
 function noFill(): void {}
 
+/** Checks a semaphore's first value, and gives what writes it into its block. */
+function permits(value: number): (m: Int32Array, block: Block) => void {
+  if (!Number.isInteger(value) || value < 0 || value > S_MAX) {
+    throw new RangeError(
+      `Cannot make a semaphore of value ${value}: it must be a whole number from 0 to ${S_MAX}`,
+    );
+  }
+  return (m, block) => {
+    m[block + O_WORD] = value << S_VALUE_SHIFT;
+  };
+}
+
 function timedOut(what: string): (timeout: number) => TimeoutError {
-  return (timeout) => new TimeoutError(`Cannot acquire the ${what}: it did not become free within ${timeout} ms`);
+  return (timeout) =>
+    new TimeoutError(`Cannot acquire the ${what}: it did not become free within ${timeout} ms`);
 }
 
 function refuse(check: () => void): Promise<never> {

@@ -35,16 +35,28 @@ const registry: Registry = scope[KEY] ??= { references: new WeakMap(), functions
  * @returns `fn`
  * @throws {TypeError} the function has no name and none was given, or another of that name is registered in the module
  */
-export function task<F extends (...args: never[]) => unknown>(meta: { readonly url: string }, fn: F, name: string = fn.name): F {
-  if (typeof fn !== "function") throw new TypeError(`Cannot make a task of ${fn === null ? "null" : typeof fn}: it must be a function`);
-  if (typeof meta?.url !== "string") throw new TypeError(`Cannot make a task: the first argument must be the module's import.meta`);
+export function task<F extends (...args: never[]) => unknown>(
+  meta: { readonly url: string },
+  fn: F,
+  name: string = fn.name,
+): F {
+  if (typeof fn !== "function") {
+    throw new TypeError(`Cannot make a task of ${fn === null ? "null" : typeof fn}: it must be a function`);
+  }
+  if (typeof meta?.url !== "string") {
+    throw new TypeError(`Cannot make a task: the first argument must be the module's import.meta`);
+  }
   if (name === "") {
-    throw new TypeError(`Cannot make a task of an anonymous function in ${meta.url}: name the function, or pass a name as third argument`);
+    throw new TypeError(
+      `Cannot make a task of an anonymous function in ${meta.url}: name the function, or pass a name as third argument`,
+    );
   }
   const key = `${meta.url}#${name}`;
   const other = registry.functions.get(key);
   if (other !== undefined && other !== fn) {
-    throw new TypeError(`Cannot make a second task "${name}" in ${meta.url}: names are how other processes find a task; pass another as third argument`);
+    throw new TypeError(
+      `Cannot make a second task "${name}" in ${meta.url}: names are how other processes find a task; pass another as third argument`,
+    );
   }
   registry.functions.set(key, fn);
   registry.references.set(fn, { url: meta.url, name });
@@ -60,8 +72,12 @@ export function taskReference(fn: unknown): TaskReference | null {
 export function findTask({ url, name }: TaskReference): (...args: unknown[]) => unknown {
   const fn = registry.functions.get(`${url}#${name}`);
   if (fn !== undefined) return fn as (...args: unknown[]) => unknown;
-  const known = [...registry.functions.keys()].filter((key) => key.startsWith(`${url}#`)).map((key) => key.slice(url.length + 1));
+  const known = [...registry.functions.keys()].filter((key) => key.startsWith(`${url}#`)).map((key) =>
+    key.slice(url.length + 1)
+  );
   throw new TypeError(
-    `Cannot run task "${name}": ${url} registers ${known.length === 0 ? "no task" : `only ${known.join(", ")}`} when it is loaded in a child; call task(import.meta, …) at the module's top level, outside of "if (import.meta.main)"`,
+    `Cannot run task "${name}": ${url} registers ${
+      known.length === 0 ? "no task" : `only ${known.join(", ")}`
+    } when it is loaded in a child; call task(import.meta, …) at the module's top level, outside of "if (import.meta.main)"`,
   );
 }

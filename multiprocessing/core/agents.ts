@@ -61,7 +61,9 @@ export class Agents {
     this.reapAll();
     const again = this.#tryTake(fd, parent);
     if (again !== 0) return again;
-    throw new RangeError(`Cannot join the session: all ${MAX_AGENTS} places are taken by living agents; end some processes or Workers first`);
+    throw new RangeError(
+      `Cannot join the session: all ${MAX_AGENTS} places are taken by living agents; end some processes or Workers first`,
+    );
   }
 
   #tryTake(fd: number, parent: number): number {
@@ -114,7 +116,9 @@ export class Agents {
   reapAll(): void {
     const m = this.#arena.i32;
     for (let slot = 0; slot < MAX_AGENTS; slot++) {
-      if (Atomics.load(m, AGENTS + slot * AGENT_WORDS + A_PID) !== 0 && this.#isSlotDead(slot)) this.#reapSlot(slot);
+      if (Atomics.load(m, AGENTS + slot * AGENT_WORDS + A_PID) !== 0 && this.#isSlotDead(slot)) {
+        this.#reapSlot(slot);
+      }
     }
   }
 
@@ -153,7 +157,9 @@ export class Agents {
     crashPoint("agent.reap");
     this.#arena.reclaimSpans(token);
     const at = agentAt(token);
-    if (Atomics.load(m, at + A_GEN) === token >>> TOKEN_SLOT_BITS) Atomics.store(m, at + A_GEN, (((token >>> TOKEN_SLOT_BITS) + 1) & GEN_MASK) || 1);
+    if (Atomics.load(m, at + A_GEN) === token >>> TOKEN_SLOT_BITS) {
+      Atomics.store(m, at + A_GEN, (((token >>> TOKEN_SLOT_BITS) + 1) & GEN_MASK) || 1);
+    }
   }
 
   /** This agent's own end, while it lives: the slot is free at once. */
@@ -166,7 +172,9 @@ export class Agents {
 
   #closeOfTerminatedWorker(at: number): void {
     const m = this.#arena.i32;
-    if ((m[at + A_KIND] & KIND_WORKER) !== 0 && m[at + A_PID] === processId()) this.onWorkerGone?.(m[at + A_FD]);
+    if ((m[at + A_KIND] & KIND_WORKER) !== 0 && m[at + A_PID] === processId()) {
+      this.onWorkerGone?.(m[at + A_FD]);
+    }
   }
 
   /** Told the descriptors that a terminated Worker of this process left open. */
@@ -178,7 +186,9 @@ export class Agents {
     const tokens: number[] = [];
     for (let slot = 0; slot < MAX_AGENTS; slot++) {
       const at = AGENTS + slot * AGENT_WORDS;
-      if (Atomics.load(m, at + A_PID) !== 0) tokens.push((Atomics.load(m, at + A_GEN) << TOKEN_SLOT_BITS) | slot);
+      if (Atomics.load(m, at + A_PID) !== 0) {
+        tokens.push((Atomics.load(m, at + A_GEN) << TOKEN_SLOT_BITS) | slot);
+      }
     }
     return tokens;
   }

@@ -9,6 +9,7 @@
 import { extend, mapShared, punchHole, unmapShared } from "../../platform/mod.ts";
 import { crashPoint } from "./crash.ts";
 import {
+  A_GEN,
   AGENT_WORDS,
   AGENTS,
   B_HEAD,
@@ -26,7 +27,6 @@ import {
   H_GENERATION,
   LIVE,
   MAX_SPANS,
-  A_GEN,
   SPAN_BYTES,
   SPAN_CLASS,
   SPAN_MULTI,
@@ -156,7 +156,8 @@ export class Arena {
 
   /** A token is stale once its slot was scrubbed; nothing in shared memory refers to it but what is adopted on sight. */
   isStale(token: number): boolean {
-    return Atomics.load(this.i32, AGENTS + (token & TOKEN_SLOT_MASK) * AGENT_WORDS + A_GEN) !== token >>> TOKEN_SLOT_BITS;
+    return Atomics.load(this.i32, AGENTS + (token & TOKEN_SLOT_MASK) * AGENT_WORDS + A_GEN) !==
+      token >>> TOKEN_SLOT_BITS;
   }
 
   /** Calls `visit` for each block that is live or dying, in the spans from `first` on, until `more()` is false; returns where to go on, or 0 at the end. */
@@ -243,7 +244,11 @@ export class Arena {
   #collect(span: number, c: number): void {
     const m = this.i32;
     const words = CLASS_BYTES[c] / 4;
-    for (let b = (span << SPAN_SHIFT) + SPAN_WORDS - words, first = span << SPAN_SHIFT; b >= first; b -= words) {
+    for (
+      let b = (span << SPAN_SHIFT) + SPAN_WORDS - words, first = span << SPAN_SHIFT;
+      b >= first;
+      b -= words
+    ) {
       if ((Atomics.load(m, b + B_HEAD) & 3) === FREE) this.#free[c].push(b);
     }
   }
@@ -255,7 +260,10 @@ export class Arena {
     for (let span = FIRST_SPAN; span < extent; span++) {
       const at = SPANS + span * 2;
       const owner = Atomics.load(m, at);
-      if (owner > 0 && owner !== this.token && this.isStale(owner) && Atomics.load(m, at + 1) === (SPAN_CLASS | c) && this.#take(at, owner)) {
+      if (
+        owner > 0 && owner !== this.token && this.isStale(owner) &&
+        Atomics.load(m, at + 1) === (SPAN_CLASS | c) && this.#take(at, owner)
+      ) {
         return span;
       }
     }
@@ -268,7 +276,9 @@ export class Arena {
     const m = this.i32;
     const fresh = Atomics.add(m, H_GENERATION, 1) & GENERATIONS;
     const words = CLASS_BYTES[c] / 4;
-    for (let b = span << SPAN_SHIFT, end = b + SPAN_WORDS; b < end; b += words) m[b + B_HEAD] = fresh << GENERATION_SHIFT;
+    for (let b = span << SPAN_SHIFT, end = b + SPAN_WORDS; b < end; b += words) {
+      m[b + B_HEAD] = fresh << GENERATION_SHIFT;
+    }
     Atomics.store(m, SPANS + span * 2 + 1, SPAN_CLASS | c);
     return span;
   }
@@ -305,7 +315,9 @@ export class Arena {
         if (optional) return 0;
         const cap = this.buffer.byteLength / 2 ** 20;
         throw new RangeError(
-          `Cannot allocate ${count * SPAN_BYTES} bytes of shared memory: the session's arena is at its cap of ${cap} MiB; take items out of its queues, dispose handles, or set GEVENTMP_ARENA_MIB to a larger cap (at most 4096) before the first process of the session starts`,
+          `Cannot allocate ${
+            count * SPAN_BYTES
+          } bytes of shared memory: the session's arena is at its cap of ${cap} MiB; take items out of its queues, dispose handles, or set GEVENTMP_ARENA_MIB to a larger cap (at most 4096) before the first process of the session starts`,
         );
       }
     }
@@ -332,7 +344,10 @@ export class Arena {
     const m = this.i32;
     const cap = Math.min(Atomics.load(m, H_CAP), MAX_SPANS);
     if (extent + needed > cap) return false;
-    const target = Math.min(cap, extent + Math.max(needed, Math.min(LARGEST_STEP, Math.max(SMALLEST_STEP, extent - FIRST_SPAN))));
+    const target = Math.min(
+      cap,
+      extent + Math.max(needed, Math.min(LARGEST_STEP, Math.max(SMALLEST_STEP, extent - FIRST_SPAN))),
+    );
     for (let at = extent; at < target;) {
       const next = Math.min(at + LARGEST_STEP, target);
       extend(this.fd, at * SPAN_BYTES, (next - at) * SPAN_BYTES);

@@ -45,7 +45,9 @@ export type CrashPoint = typeof CRASH_POINTS[number];
 
 /** Arms one crash point in this process. @throws {RangeError} for an unknown name. */
 export function armCrash(name: CrashPoint, nth = 1, action: "kill" | "stop" = "kill"): void {
-  if (!CRASH_POINTS.includes(name)) throw new RangeError(`Cannot arm crash point "${name}": there is none of that name`);
+  if (!CRASH_POINTS.includes(name)) {
+    throw new RangeError(`Cannot arm crash point "${name}": there is none of that name`);
+  }
   armed = name;
   remaining = nth;
   signal = action === "stop" ? signals.SIGSTOP : signals.SIGKILL;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { kHandle, type HandleId } from "../codec/mod.ts";
+import { type HandleId, kHandle } from "../codec/mod.ts";
 import type { Block } from "./arena.ts";
 import type { Held } from "./references.ts";
 import { current, type Session } from "./session.ts";
@@ -53,7 +53,12 @@ export abstract class Handle implements Disposable {
   readonly #reference: Reference;
 
   /** @ignore */
-  protected constructor(kind: number, existing: Existing | null, bytes: number, fill: (m: Int32Array, block: Block) => void) {
+  protected constructor(
+    kind: number,
+    existing: Existing | null,
+    bytes: number,
+    fill: (m: Int32Array, block: Block) => void,
+  ) {
     this.#kind = kind;
     if (existing === null) {
       this.session = current();
@@ -85,8 +90,16 @@ export abstract class Handle implements Disposable {
 
   /** @ignore */
   protected checkLive(what: string): void {
-    if (this.#reference.released) throw new TypeError(`Cannot ${what} this ${this.constructor.name}: it was disposed in this agent; use the handle before its "using" scope ends`);
-    if (this.session.closed) throw new TypeError(`Cannot ${what} this ${this.constructor.name}: its session was disposed in this agent`);
+    if (this.#reference.released) {
+      throw new TypeError(
+        `Cannot ${what} this ${this.constructor.name}: it was disposed in this agent; use the handle before its "using" scope ends`,
+      );
+    }
+    if (this.session.closed) {
+      throw new TypeError(
+        `Cannot ${what} this ${this.constructor.name}: its session was disposed in this agent`,
+      );
+    }
   }
 
   /** Lets go of this agent's reference. Disposing twice is disposing once. */
@@ -109,7 +122,10 @@ export function revive(kind: number, block: Block, generation: number): object {
   const session = current();
   const make = revivers.get(kind);
   const { arena } = session;
-  if (make === undefined || block >= arena.i32.length || !arena.isLive(block, generation) || arena.kind(block) !== kind) {
+  if (
+    make === undefined || block >= arena.i32.length || !arena.isLive(block, generation) ||
+    arena.kind(block) !== kind
+  ) {
     throw new TypeError(
       `Cannot receive a handle: its object (kind ${kind}, block ${block}) does not exist any more, or belongs to another session; the sender must keep its handle until the message was received, or send it within one session`,
     );

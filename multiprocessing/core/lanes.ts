@@ -18,7 +18,7 @@
  * @module
  */
 import type { Encoded } from "../codec/mod.ts";
-import { kHandle, type HandleId } from "../codec/mod.ts";
+import { type HandleId, kHandle } from "../codec/mod.ts";
 import type { Block } from "./arena.ts";
 import { crashPoint } from "./crash.ts";
 import {
@@ -126,7 +126,10 @@ export class Producer {
   static open(session: Session, queue: Block, node: number): Producer {
     const m = session.arena.i32;
     for (let lane = Atomics.load(m, queue + Q_LANES); lane !== 0; lane = m[lane + LN_NEXT]) {
-      if (Atomics.load(m, lane + LN_PRODUCER) === 0 && Atomics.compareExchange(m, lane + LN_PRODUCER, 0, session.token) === 0) {
+      if (
+        Atomics.load(m, lane + LN_PRODUCER) === 0 &&
+        Atomics.compareExchange(m, lane + LN_PRODUCER, 0, session.token) === 0
+      ) {
         m[node + N_AUX] = lane;
         return new Producer(session, queue, lane);
       }
@@ -381,7 +384,9 @@ export class Consumer {
       let best = 0;
       let stamp = 0;
       for (let lane = newest; lane !== 0; lane = m[lane + LN_NEXT]) {
-        if (Atomics.load(m, lane + LN_READ) === Atomics.load(m, lane + LN_WRITE) || !this.#find(lane)) continue;
+        if (Atomics.load(m, lane + LN_READ) === Atomics.load(m, lane + LN_WRITE) || !this.#find(lane)) {
+          continue;
+        }
         if (best === 0 || ((this.#found.stamp - stamp) | 0) < 0) {
           best = lane;
           stamp = this.#found.stamp;
@@ -417,7 +422,9 @@ export class Consumer {
           const next = Atomics.load(m, ring + R_NEXT);
           if (allDone) {
             // READ stays: the ring's end and the next one's base are the same position.
-            if (position !== read && Atomics.compareExchange(m, lane + LN_READ, read, position) !== read) continue restart;
+            if (position !== read && Atomics.compareExchange(m, lane + LN_READ, read, position) !== read) {
+              continue restart;
+            }
             Atomics.compareExchange(m, lane + LN_READ_RING, ring, next);
             if (position !== read) continue restart;
           } else {
@@ -488,7 +495,11 @@ export function laneUse(m: Int32Array, lane: Block): { items: number; bytes: num
     const before = m[at + RC_BYTES];
     // Overwritten meanwhile? Then READ has moved.
     if (Atomics.load(m, lane + LN_READ) !== read) continue;
-    return { items: Math.max(0, (count - number) | 0), bytes: Math.max(0, (bytes - before) | 0), first: number };
+    return {
+      items: Math.max(0, (count - number) | 0),
+      bytes: Math.max(0, (bytes - before) | 0),
+      first: number,
+    };
   }
 }
 
@@ -519,7 +530,9 @@ function recount(m: Int32Array, lane: Block): void {
     }
     const blob = (m[at + RC_FLAGS] & RF_BLOB) !== 0;
     if (blob && (m[at + RC_STATE] & STATE_MASK) === DONE) m[lane + LN_BYTES] = m[at + RC_BYTES];
-    else m[lane + LN_BYTES] = (m[at + RC_BYTES] + RC_HEADER_BYTES + (blob ? m[m[at + RC_HEADER_BYTES / 4] + BL_BYTES] : length)) | 0;
+    else {m[lane + LN_BYTES] =
+        (m[at + RC_BYTES] + RC_HEADER_BYTES + (blob ? m[m[at + RC_HEADER_BYTES / 4] + BL_BYTES] : length)) |
+        0;}
     m[lane + LN_COUNT] = (m[at + RC_NUMBER] + 1) | 0;
     position = (position + unitsOf(length)) | 0;
   }
@@ -541,7 +554,8 @@ export function orphanLane(session: Session, node: number, producer: number): vo
 export function installLanes(session: Session): void {
   const { arena, references } = session;
   const m = arena.i32;
-  const isLive = (block: Block, kind: number): boolean => (Atomics.load(m, block + B_HEAD) & 3) !== FREE && arena.kind(block) === kind;
+  const isLive = (block: Block, kind: number): boolean =>
+    (Atomics.load(m, block + B_HEAD) & 3) !== FREE && arena.kind(block) === kind;
   const inFlight = references.inFlight = (lane, number) => {
     if (!isLive(lane, K_LANE)) return false;
     const { items, first } = laneUse(m, lane);
@@ -552,7 +566,9 @@ export function installLanes(session: Session): void {
     return producer !== 0 && !arena.isStale(producer);
   };
   const isLinked = (link: number, next: number, block: Block): boolean => {
-    for (let at = Atomics.load(m, link); at !== 0; at = Atomics.load(m, at + next)) if (at === block) return true;
+    for (let at = Atomics.load(m, link); at !== 0; at = Atomics.load(m, at + next)) {
+      if (at === block) return true;
+    }
     return false;
   };
   references.rule(K_RING, {
@@ -573,7 +589,9 @@ export function installLanes(session: Session): void {
   references.rule(K_BLOB, {
     scrubBlock: (blob, dead) => {
       const owner = m[blob + B_OWNER];
-      if ((owner === dead || arena.isStale(owner)) && !inFlight(m[blob + BL_LANE], m[blob + BL_NUMBER])) arena.discard(blob);
+      if ((owner === dead || arena.isStale(owner)) && !inFlight(m[blob + BL_LANE], m[blob + BL_NUMBER])) {
+        arena.discard(blob);
+      }
     },
   });
 }
@@ -603,7 +621,9 @@ function finishLane(session: Session, lane: Block): void {
     }
     position = (position + (state === SKIP ? length : unitsOf(length))) | 0;
   }
-  for (let ring = m[lane + LN_OLDEST]; ring !== 0; ring = m[lane + LN_OLDEST]) references.drop(lane + LN_OLDEST, ring, m[ring + R_NEXT]);
+  for (let ring = m[lane + LN_OLDEST]; ring !== 0; ring = m[lane + LN_OLDEST]) {
+    references.drop(lane + LN_OLDEST, ring, m[ring + R_NEXT]);
+  }
 }
 
 /** Frees all lanes of a condemned queue. */

@@ -19,8 +19,8 @@ import {
   B_INFO,
   B_MORE,
   B_OWNER,
-  CLASS_BYTES,
   CLASS_512,
+  CLASS_BYTES,
   DYING,
   FREE,
   IN_FLIGHT,
@@ -34,7 +34,6 @@ import {
   N_CHANNEL,
   N_CHANNEL2,
   N_HOLDER,
-  type Nodes,
   nodesOf,
 } from "./layout.ts";
 import { NodeCursor } from "./waits.ts";
@@ -90,7 +89,11 @@ export class References {
   }
 
   /** A new block of a kind with nodes, held by this agent and zeroed but for `fill`. Returns its generation. */
-  create(kind: number, bytes: number, fill: (block: Block) => void): { block: Block; held: Held; generation: number } {
+  create(
+    kind: number,
+    bytes: number,
+    fill: (block: Block) => void,
+  ): { block: Block; held: Held; generation: number } {
     const arena = this.#arena;
     const block = arena.allocate(bytes);
     const nodes = nodesOf(kind)!;
@@ -109,7 +112,10 @@ export class References {
   hold(block: Block): Held {
     let held = this.#held.get(block);
     if (held !== undefined) held.count++;
-    else this.#held.set(block, held = { node: this.claim(block, this.#arena.token), count: 1, shared: undefined });
+    else {this.#held.set(
+        block,
+        held = { node: this.claim(block, this.#arena.token), count: 1, shared: undefined },
+      );}
     return held;
   }
 
@@ -166,7 +172,9 @@ export class References {
     const m = this.#arena.i32;
     const parent = m[more + M_PARENT];
     if ((Atomics.load(m, parent + B_HEAD) & 3) === FREE || nodesOf(m[parent + B_INFO]) === null) return false;
-    for (let at = Atomics.load(m, parent + B_MORE); at !== 0; at = Atomics.load(m, at + M_NEXT)) if (at === more) return true;
+    for (let at = Atomics.load(m, parent + B_MORE); at !== 0; at = Atomics.load(m, at + M_NEXT)) {
+      if (at === more) return true;
+    }
     return false;
   }
 
@@ -201,7 +209,9 @@ export class References {
     const kind = m[block + B_INFO];
     this.#rules.get(kind)?.finish?.(block);
     if (nodesOf(kind) !== null) {
-      for (let more = m[block + B_MORE]; more !== 0; more = m[block + B_MORE]) this.drop(block + B_MORE, more, m[more + M_NEXT]);
+      for (let more = m[block + B_MORE]; more !== 0; more = m[block + B_MORE]) {
+        this.drop(block + B_MORE, more, m[more + M_NEXT]);
+      }
     }
     arena.free(block);
   }

@@ -9,6 +9,7 @@
  */
 import {
   closeFd,
+  createShared,
   executablePath,
   extend,
   fileIdentity,
@@ -24,7 +25,6 @@ import {
   removeShared,
   reopen,
   sealShrink,
-  createShared,
   setCloexec,
   setSharedEnv,
   sharedPath,
@@ -33,7 +33,14 @@ import {
   unmapShared,
 } from "../../platform/mod.ts";
 import { isMainThread } from "../../platform/runtime/globals.ts";
-import { type Doorbell, Interval, onExit, openDoorbell, Ringers, type Sentinel } from "../../platform/runtime/loop.ts";
+import {
+  type Doorbell,
+  Interval,
+  onExit,
+  openDoorbell,
+  Ringers,
+  type Sentinel,
+} from "../../platform/runtime/loop.ts";
 import { SessionError } from "../errors.ts";
 import { Arena, type ArenaUse } from "./arena.ts";
 import { agentAt, Agents } from "./agents.ts";
@@ -65,7 +72,7 @@ import {
   TOKEN_SLOT_MASK,
 } from "./layout.ts";
 import { References } from "./references.ts";
-import { Waits } from "./waits.ts";
+import { TICK_MS, Waits } from "./waits.ts";
 
 /** Where {@linkcode spawnRecord} has a child find its arena and its sentinel. */
 export const CHILD_ARENA_FD = 3;
@@ -139,7 +146,10 @@ export class Session {
   #closed = false;
   readonly #closers = new Set<() => void | Promise<void>>();
 
-  private constructor(fd: number, o: { inherited: boolean; slot: number; cap: number; root: Member | undefined; path: string | null }) {
+  private constructor(
+    fd: number,
+    o: { inherited: boolean; slot: number; cap: number; root: Member | undefined; path: string | null },
+  ) {
     this.inherited = o.inherited;
     const arena = this.arena = new Arena(fd, o.cap * 2 ** 20);
     this.#cap = o.cap;
@@ -175,7 +185,7 @@ export class Session {
     this.agents.onWorkerGone = closeFd;
     this.#root = o.root ?? { pid, fd };
     this.waits = new Waits(arena, this.agents, {
-      heartbeat: new Interval(100),
+      heartbeat: new Interval(TICK_MS),
       openBell: () => void this.doorbell,
       ring: (token, kind) => this.ringers.ring(token, kind, this.#bellName),
       hold: (block) => void this.references.hold(block),
@@ -212,12 +222,19 @@ export class Session {
     extend(fd, SPANS * 4, PAGE);
     extend(fd, FIRST_SPAN * SPAN_BYTES, 4 * SPAN_BYTES);
     sealShrink(fd);
-    return new Session(fd, { inherited: false, slot: -1, cap: ownCap(), root: undefined, path: sharedPath(fd) });
+    return new Session(fd, {
+      inherited: false,
+      slot: -1,
+      cap: ownCap(),
+      root: undefined,
+      path: sharedPath(fd),
+    });
   }
 
   static #join(record: SessionRecord): Session | null {
     const child = parseChild(getenv(CHILD_VARIABLE));
-    const { fd, slot } = (child !== null && isMainThread() ? inheritedArena(record, child) : null) ?? openThroughMember(record);
+    const { fd, slot } = (child !== null && isMainThread() ? inheritedArena(record, child) : null) ??
+      openThroughMember(record);
     if (fd < 0) return null;
     if (record.layout !== LAYOUT) {
       closeFd(fd);
@@ -225,7 +242,13 @@ export class Session {
         `Cannot join the session of process ${record.root.pid}: its shared memory has layout version ${record.layout}, and this program (${executablePath()}) has version ${LAYOUT} of @karellen/geventmp; use one version in all processes of a session, or start this one without ${SESSION_VARIABLE} in its environment`,
       );
     }
-    const session = new Session(fd, { inherited: true, slot, cap: record.cap, root: record.root, path: record.path ?? null });
+    const session = new Session(fd, {
+      inherited: true,
+      slot,
+      cap: record.cap,
+      root: record.root,
+      path: record.path ?? null,
+    });
     // From here on our own descendants look here first.
     setSharedEnv(SESSION_VARIABLE, session.record(), true);
     return session;
@@ -234,7 +257,9 @@ export class Session {
   /** What a descendant needs to join, as `GEVENTMP_SESSION`. */
   record(): string {
     const { pid, fd } = this.#root;
-    return `${LAYOUT}:${this.#nonce}:${this.#cap}:${processId()}.${this.arena.fd}:${pid}.${fd}${this.#path === null ? "" : `:${this.#path}`}`;
+    return `${LAYOUT}:${this.#nonce}:${this.#cap}:${processId()}.${this.arena.fd}:${pid}.${fd}${
+      this.#path === null ? "" : `:${this.#path}`
+    }`;
   }
 
   /**
@@ -251,7 +276,11 @@ export class Session {
     if (this.#doorbell === undefined) {
       const m = this.arena.i32;
       const at = agentAt(this.token);
-      const bell = openDoorbell(this.#bellName(this.token), new Uint8Array(this.arena.buffer.slice(H_NONCE * 4, H_NONCE * 4 + 16)), () => this.waits.rung());
+      const bell = openDoorbell(
+        this.#bellName(this.token),
+        new Uint8Array(this.arena.buffer.slice(H_NONCE * 4, H_NONCE * 4 + 16)),
+        () => this.waits.rung(),
+      );
       this.#doorbell = bell;
       m[at + A_BELL_INFO] = bell.info;
       Atomics.store(m, at + A_KIND, bell.kind | (m[at + A_KIND] & KIND_WORKER));
@@ -269,7 +298,9 @@ export class Session {
     const at = agentAt(token);
     if ((m[at + A_KIND] & 0xff) === KIND_PIPE) return `/proc/${m[at + A_PID]}/fd/${m[at + A_BELL_INFO]}`;
     const name = `${token & TOKEN_SLOT_MASK}-${token >>> TOKEN_SLOT_BITS}`;
-    return this.#path === null ? `geventmp-${this.#nonce}-${name}` : `${this.#path.slice(0, this.#path.lastIndexOf("/"))}/${name}`;
+    return this.#path === null
+      ? `geventmp-${this.#nonce}-${name}`
+      : `${this.#path.slice(0, this.#path.lastIndexOf("/"))}/${name}`;
   };
 
   /** What is done when the session ends in this agent. */
@@ -290,7 +321,11 @@ export class Session {
   /** The process of an agent, and whether it lives. */
   describe(token: number): { pid: number; alive: boolean; parent: number } {
     const at = agentAt(token);
-    return { pid: this.arena.i32[at + A_PID], alive: !this.agents.isDead(token), parent: this.arena.i32[at + A_PARENT] };
+    return {
+      pid: this.arena.i32[at + A_PID],
+      alive: !this.agents.isDead(token),
+      parent: this.arena.i32[at + A_PARENT],
+    };
   }
 
   /** Leaves: pending waits reject, nothing stays open. */
@@ -331,7 +366,11 @@ function initialize(arena: Arena): void {
 function ownCap(): number {
   const text = getenv("GEVENTMP_ARENA_MIB");
   const mib = text === null || text === "" ? DEFAULT_CAP_MIB : Number(text);
-  if (!isCap(mib)) throw new RangeError(`Cannot make a session: GEVENTMP_ARENA_MIB must be a whole number of MiB from 1 to ${LARGEST_CAP_MIB}, and it is "${text}"`);
+  if (!isCap(mib)) {
+    throw new RangeError(
+      `Cannot make a session: GEVENTMP_ARENA_MIB must be a whole number of MiB from 1 to ${LARGEST_CAP_MIB}, and it is "${text}"`,
+    );
+  }
   return mib;
 }
 

@@ -79,7 +79,7 @@ export interface Source<T> {
 }
 
 /** Waiters look by themselves this often: the backstop for a ringer that died, a full socket, a stopped process. */
-const TICK_MS = 100;
+export const TICK_MS = 100;
 const TICK_SLICE_MS = 0.5;
 const PASSED_OVER_MS = 1;
 /** In 0.1 ms: a woken agent that has not come by then is taken for busy, and another is woken. */
@@ -110,7 +110,11 @@ export function checkWait(w: WaitOptions): number {
   if (signal?.aborted) throw signal.reason;
   if (timeout === undefined || timeout === null) return Infinity;
   if (typeof timeout !== "number" || Number.isNaN(timeout)) {
-    throw new TypeError(`Cannot wait: timeout must be a number of milliseconds, and it is ${String(timeout)}; leave it out to wait for ever`);
+    throw new TypeError(
+      `Cannot wait: timeout must be a number of milliseconds, and it is ${
+        String(timeout)
+      }; leave it out to wait for ever`,
+    );
   }
   return timeout > 0 ? timeout : 0;
 }
@@ -387,7 +391,9 @@ export class Waits {
   /** @throws {BlockingError} on a main thread without `allowBlocking`. */
   checkBlocking(what: string, w: SyncWaitOptions): number {
     if (!this.#mayBlock && !w.allowBlocking) {
-      throw new BlockingError(`Cannot ${what}: it would stop the event loop of the main thread; await the asynchronous method, or pass { allowBlocking: true }`);
+      throw new BlockingError(
+        `Cannot ${what}: it would stop the event loop of the main thread; await the asynchronous method, or pass { allowBlocking: true }`,
+      );
     }
     return checkWait(w);
   }
@@ -458,7 +464,14 @@ export class WaitList<T> {
   first: Waiter<T> | undefined;
   #last: Waiter<T> | undefined;
 
-  constructor(waits: Waits, block: Block, node: number, channel: number, source: Source<T>, timedOut: (timeout: number) => Error) {
+  constructor(
+    waits: Waits,
+    block: Block,
+    node: number,
+    channel: number,
+    source: Source<T>,
+    timedOut: (timeout: number) => Error,
+  ) {
     this.#waits = waits;
     this.block = block;
     this.at = node + channel;
@@ -492,7 +505,12 @@ export class WaitList<T> {
         previous: this.#last,
         next: undefined,
       };
-      if (timeout !== Infinity) waiter.timer = setTimeout(() => this.#end(waiter, this.timedOut(timeout)), Math.min(timeout, 0x7fffffff));
+      if (timeout !== Infinity) {
+        waiter.timer = setTimeout(
+          () => this.#end(waiter, this.timedOut(timeout)),
+          Math.min(timeout, 0x7fffffff),
+        );
+      }
       if (waiter.signal !== null) {
         waiter.onAbort = () => this.#end(waiter, waiter.signal!.reason);
         waiter.signal.addEventListener("abort", waiter.onAbort);

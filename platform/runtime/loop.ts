@@ -99,7 +99,10 @@ class StreamDoorbell implements Doorbell {
   readonly #nonce: Uint8Array;
   readonly #onRing: () => void;
   readonly #connections = new Set<DenoConnection>();
-  readonly #sentinels = new Map<number, { onClose: () => void; refs: boolean; connection: DenoConnection | undefined }>();
+  readonly #sentinels = new Map<
+    number,
+    { onClose: () => void; refs: boolean; connection: DenoConnection | undefined }
+  >();
   #nextId = 1;
   #closed = false;
 
@@ -174,7 +177,9 @@ class StreamDoorbell implements Doorbell {
     if (failed < 0 || sendFd(fd, hello(HELLO_SENTINEL, this.#nonce, id)) !== HELLO_BYTES) {
       closeFd(fd);
       this.#sentinels.delete(id);
-      throw new Error(`Cannot watch a child: this agent's own doorbell did not take a connection (errno ${-failed}); too many processes are being started at once`);
+      throw new Error(
+        `Cannot watch a child: this agent's own doorbell did not take a connection (errno ${-failed}); too many processes are being started at once`,
+      );
     }
     // Until the connection is accepted, the listener keeps the loop alive in its place.
     this.#listener.ref();
@@ -225,7 +230,12 @@ class DatagramDoorbell implements Doorbell {
   watch(onClose: () => void): Sentinel {
     const [ours, theirs] = socketPair("stream", { nonblocking: true });
     const adopted = new Adopted(ours, undefined, onClose);
-    return { childFd: theirs, ref: () => adopted.ref(), unref: () => adopted.unref(), close: () => adopted.close() };
+    return {
+      childFd: theirs,
+      ref: () => adopted.ref(),
+      unref: () => adopted.unref(),
+      close: () => adopted.close(),
+    };
   }
 
   close(): void {
@@ -287,7 +297,9 @@ interface NodeSocket {
 
 /** Only here does Deno's Node compatibility get loaded: it alone adopts a descriptor without a permission. */
 function adoptPipe(fd: number, onData: () => void, onClose: () => void): NodeSocket {
-  const process = (globalThis as unknown as { process: { getBuiltinModule(name: string): { Socket: new (options: object) => NodeSocket } } }).process;
+  const process = (globalThis as unknown as {
+    process: { getBuiltinModule(name: string): { Socket: new (options: object) => NodeSocket } };
+  }).process;
   const { Socket } = process.getBuiltinModule("node:net");
   const socket = new Socket({ fd, readable: true, writable: false });
   socket.on("data", onData);
@@ -354,7 +366,9 @@ export class Ringers {
     if (kind === BELL_DATAGRAM) {
       if (this.#datagram < 0) this.#datagram = datagramSocket();
       let address = this.#addresses.get(token);
-      if (address === undefined) this.#addresses.set(token, address = unixAddress(name(token), abstractNamesSupported()));
+      if (address === undefined) {
+        this.#addresses.set(token, address = unixAddress(name(token), abstractNamesSupported()));
+      }
       return sendTo(this.#datagram, ONE, address) === 1;
     }
     if (kind !== BELL_STREAM && kind !== BELL_PIPE) return false;
@@ -382,7 +396,10 @@ export class Ringers {
     }
     const fd = streamSocket();
     // The hello is a ring in itself.
-    if (connectUnix(fd, unixAddress(name, abstractNamesSupported())) < 0 || sendFd(fd, hello(HELLO_RING, this.#nonce, 0)) !== HELLO_BYTES) {
+    if (
+      connectUnix(fd, unixAddress(name, abstractNamesSupported())) < 0 ||
+      sendFd(fd, hello(HELLO_RING, this.#nonce, 0)) !== HELLO_BYTES
+    ) {
       closeFd(fd);
       return false;
     }
@@ -449,5 +466,8 @@ export class Interval {
 /** Calls back when this agent ends by itself: by the end of its work or by exit, not by a signal. */
 export function onExit(callback: () => void): void {
   if (bun === undefined) return globalThis.addEventListener("unload", callback);
-  (globalThis as unknown as { process: { on(event: string, listener: () => void): void } }).process.on("exit", callback);
+  (globalThis as unknown as { process: { on(event: string, listener: () => void): void } }).process.on(
+    "exit",
+    callback,
+  );
 }

@@ -21,6 +21,8 @@ let taken: Timers | undefined;
 /** The runtime's timers. */
 export function timers(): Timers {
   if (taken !== undefined) return taken;
-  const functions = properties.map((property) => property?.get === undefined ? property?.value : property.get.call(globalThis));
+  const functions = properties.map((property) =>
+    property?.get === undefined ? property?.value : property.get.call(globalThis)
+  );
   return taken = Object.fromEntries(names.map((name, i) => [name, functions[i]])) as unknown as Timers;
 }

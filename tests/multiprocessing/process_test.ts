@@ -1,18 +1,38 @@
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { activeChildren, cpuCount, currentProcess, parentProcess, Process, Queue, task, TimeoutError } from "../../mod.ts";
+import {
+  activeChildren,
+  cpuCount,
+  currentProcess,
+  parentProcess,
+  Process,
+  Queue,
+  task,
+  TimeoutError,
+} from "../../mod.ts";
 import { grandchild, nothing, report, throwing, wait } from "../fixtures/tasks.ts";
 
 describe("Process", () => {
   it("runs a task with its arguments", async () => {
     using queue = new Queue<unknown>();
-    const child = new Process({ target: report, args: [queue, 1, { two: [2n] }], name: "worker", daemon: true });
+    const child = new Process({
+      target: report,
+      args: [queue, 1, { two: [2n] }],
+      name: "worker",
+      daemon: true,
+    });
     assertEquals(child.pid, undefined);
     assertEquals(child.exitCode, null);
     assertEquals(child.isAlive(), false);
     await child.start();
     assert(activeChildren().some((process) => process.pid === child.pid));
-    assertEquals(await queue.get({ timeout: 20_000 }), { args: [1, { two: [2n] }], name: "worker", parent: "MainProcess", daemon: true, pid: child.pid });
+    assertEquals(await queue.get({ timeout: 20_000 }), {
+      args: [1, { two: [2n] }],
+      name: "worker",
+      parent: "MainProcess",
+      daemon: true,
+      pid: child.pid,
+    });
     assertEquals(await child.join({ timeout: 20_000 }), 0);
     assertEquals(await child.exited, 0);
     assertEquals(child.exitCode, 0);
@@ -26,14 +46,21 @@ describe("Process", () => {
   it("has grandchildren in the same session", async () => {
     using queue = new Queue<unknown>();
     await using child = await new Process({ target: grandchild, args: [queue], name: "child" }).start();
-    const { name, parent, args } = await queue.get({ timeout: 30_000 }) as { name: string; parent: string; args: unknown[] };
+    const { name, parent, args } = await queue.get({ timeout: 30_000 }) as {
+      name: string;
+      parent: string;
+      args: unknown[];
+    };
     assertEquals({ name, parent, args }, { name: "grandchild", parent: "child", args: ["from below"] });
     assertEquals(await child.join({ timeout: 20_000 }), 0);
   });
 
   it("runs the default export of a module", async () => {
     using queue = new Queue<unknown>();
-    await using child = await new Process({ target: new URL("../fixtures/module_target.ts", import.meta.url), args: [queue, 5] }).start();
+    await using child = await new Process({
+      target: new URL("../fixtures/module_target.ts", import.meta.url),
+      args: [queue, 5],
+    }).start();
     assertEquals(await queue.get({ timeout: 20_000 }), 25);
     assertEquals(await child.join({ timeout: 20_000 }), 0);
   });
@@ -56,8 +83,16 @@ describe("Process", () => {
     assertThrows(() => new Process({ target: "x" as unknown as URL }), TypeError, "task or a URL");
     assertThrows(() => new Process({ target: nothing, startMethod: "fork" }), RangeError, "spawn");
     assertThrows(() => task(import.meta, () => {}), TypeError, "anonymous");
-    await assertRejects(() => new Process({ target: report, args: [() => {}] as never }).start(), TypeError, "function");
-    await assertRejects(() => new Process({ target: nothing, cwd: "/does/not/exist" }).start(), Error, "/does/not/exist");
+    await assertRejects(
+      () => new Process({ target: report, args: [() => {}] as never }).start(),
+      TypeError,
+      "function",
+    );
+    await assertRejects(
+      () => new Process({ target: nothing, cwd: "/does/not/exist" }).start(),
+      Error,
+      "/does/not/exist",
+    );
     await assertRejects(() => new Process({ target: nothing }).join(), TypeError, "not started");
     const child = await new Process({ target: nothing }).start();
     await assertRejects(() => child.start(), TypeError, "started already");
@@ -86,7 +121,12 @@ describe("Process", () => {
   it("gives the child its environment and folder", async () => {
     using queue = new Queue<unknown>();
     const target = new URL("../fixtures/module_environment.ts", import.meta.url);
-    await using _child = await new Process({ target, args: [queue, "GEVENTMP_TEST"], env: { GEVENTMP_TEST: "ü" }, cwd: "/" }).start();
+    await using _child = await new Process({
+      target,
+      args: [queue, "GEVENTMP_TEST"],
+      env: { GEVENTMP_TEST: "ü" },
+      cwd: "/",
+    }).start();
     assertEquals(await queue.get({ timeout: 20_000 }), ["ü", "/"]);
     await using _empty = await new Process({ target, args: [queue, "HOME"], clearEnv: true }).start();
     assertEquals((await queue.get({ timeout: 20_000 }) as unknown[])[0], undefined);
@@ -101,7 +141,8 @@ describe("Process", () => {
 
   it("leaves no descriptor, zombie or place behind", async () => {
     const { readdirSync } = await import("node:fs");
-    const run = async (): Promise<void> => void await (await new Process({ target: nothing }).start()).join({ timeout: 20_000 });
+    const run = async (): Promise<void> =>
+      void await (await new Process({ target: nothing }).start()).join({ timeout: 20_000 });
     await run();
     const before = readdirSync("/proc/self/fd").length;
     for (let i = 0; i < 10; i++) await run();

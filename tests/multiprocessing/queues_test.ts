@@ -8,7 +8,17 @@ const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0
 describe("Queue", () => {
   it("gives back what was put, in order", async () => {
     using queue = new Queue<unknown>();
-    const items = [1, "two", { three: [3] }, null, undefined, -0, 10n ** 30n, new Map([[1, new Date(5)]]), new Uint8Array([1, 2])];
+    const items = [
+      1,
+      "two",
+      { three: [3] },
+      null,
+      undefined,
+      -0,
+      10n ** 30n,
+      new Map([[1, new Date(5)]]),
+      new Uint8Array([1, 2]),
+    ];
     for (const item of items) await queue.put(item);
     assertEquals(queue.qsize(), items.length);
     assertEquals(queue.empty(), false);
@@ -154,8 +164,12 @@ describe("Queue", () => {
   it("serves several producers and consumers, each item once and in each producer's order", async () => {
     using queue = new Queue<[number, number]>({ maxSize: 50 });
     using results = new Queue<[number, number][]>();
-    const consumers = await Promise.all([0, 1].map(() => new Process({ target: consume, args: [queue, results] }).start()));
-    const producers = await Promise.all([0, 1, 2].map((who) => new Process({ target: produce, args: [queue, who, 1000] }).start()));
+    const consumers = await Promise.all(
+      [0, 1].map(() => new Process({ target: consume, args: [queue, results] }).start()),
+    );
+    const producers = await Promise.all(
+      [0, 1, 2].map((who) => new Process({ target: produce, args: [queue, who, 1000] }).start()),
+    );
     await Promise.all(producers.map((process) => process.join({ timeout: 60_000 })));
     queue.shutdown();
     const got = [await results.get({ timeout: 60_000 }), await results.get({ timeout: 60_000 })];

@@ -1,6 +1,23 @@
-import { assert, assertEquals, assertInstanceOf, assertMatch, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertInstanceOf,
+  assertMatch,
+  assertRejects,
+  assertStrictEquals,
+  assertThrows,
+} from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { BlockingError, type Guard, Lock, Process, Queue, Semaphore, session, TimeoutError } from "../../mod.ts";
+import {
+  BlockingError,
+  type Guard,
+  Lock,
+  Process,
+  Queue,
+  Semaphore,
+  session,
+  TimeoutError,
+} from "../../mod.ts";
 import { acquireSync, holdForEver, increment, pong, waitForEver } from "../fixtures/tasks.ts";
 
 const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
@@ -78,10 +95,14 @@ describe("Lock", () => {
   it("runs a function and releases whatever happens", async () => {
     using lock = new Lock();
     assertEquals(await lock.run((guard: Guard) => guard.abandoned), false);
-    await assertRejects(() =>
-      lock.run(() => {
-        throw new RangeError("inside");
-      }), RangeError, "inside");
+    await assertRejects(
+      () =>
+        lock.run(() => {
+          throw new RangeError("inside");
+        }),
+      RangeError,
+      "inside",
+    );
     assertEquals(lock.locked(), false);
   });
 
@@ -134,7 +155,9 @@ describe("Lock", () => {
     using lock = new Lock();
     using total = new Queue<number>();
     await total.put(0);
-    const processes = await Promise.all(Array.from({ length: 3 }, () => new Process({ target: increment, args: [lock, total, 200] }).start()));
+    const processes = await Promise.all(
+      Array.from({ length: 3 }, () => new Process({ target: increment, args: [lock, total, 200] }).start()),
+    );
     assertEquals(await Promise.all(processes.map((process) => process.join({ timeout: 60_000 }))), [0, 0, 0]);
     assertEquals(await total.get(), 600);
   });
@@ -203,7 +226,12 @@ describe("Semaphore", () => {
     using semaphore = new Semaphore(0);
     const order: number[] = [];
     const controllers = Array.from({ length: 1000 }, () => new AbortController());
-    const waits = controllers.map((controller, i) => semaphore.acquire({ signal: controller.signal }).then(() => void order.push(i), (error) => assertInstanceOf(error, DOMException)));
+    const waits = controllers.map((controller, i) =>
+      semaphore.acquire({ signal: controller.signal }).then(
+        () => void order.push(i),
+        (error) => assertInstanceOf(error, DOMException),
+      )
+    );
     const { readFile } = await import("node:fs/promises");
     assert((await readFile(new URL(import.meta.url))).length > 1000);
     controllers.forEach((controller, i) => i % 10 !== 0 && controller.abort());

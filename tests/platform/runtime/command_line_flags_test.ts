@@ -3,10 +3,9 @@ import { describe, it } from "@std/testing/bdd";
 import { parseBunCommandLine } from "../../../platform/runtime/bun_flags.ts";
 import { discoverDenoConfig, parseDenoCommandLine } from "../../../platform/runtime/deno_flags.ts";
 
-const deno = (line: string) =>
-  parseDenoCommandLine(["deno", ...line.split(" ").filter(Boolean)], "/work/dir");
+const deno = (line: string) => parseDenoCommandLine(["deno", ...line.split(" ").filter(Boolean)], "/srv/dir");
 const bun = (line: string, execArgv: string[] = []) =>
-  parseBunCommandLine(["bun", ...line.split(" ").filter(Boolean)], execArgv, "/work/dir");
+  parseBunCommandLine(["bun", ...line.split(" ").filter(Boolean)], execArgv, "/srv/dir");
 
 describe("Deno's command line", () => {
   it("is split into subcommand, flags, script and arguments", () => {
@@ -39,8 +38,8 @@ describe("Deno's command line", () => {
       sys: ["cpus"],
       import: ["a.com"],
     });
-    assertEquals(deno("run -qAc x.json main.ts").flags, ["--quiet", "--config=/work/dir/x.json"]);
-    assertEquals(deno("run -Acx.json main.ts").flags, ["--config=/work/dir/x.json"]);
+    assertEquals(deno("run -qAc x.json main.ts").flags, ["--quiet", "--config=/srv/dir/x.json"]);
+    assertEquals(deno("run -Acx.json main.ts").flags, ["--config=/srv/dir/x.json"]);
   });
 
   it("lets a list win over a bare permission, as Deno does, in either order", () => {
@@ -63,18 +62,18 @@ describe("Deno's command line", () => {
         "run --preload a.ts --preload=npm:x --require ../b.cjs --import-map=https://h/m.json --cert ./c.pem m.ts",
       ).flags,
       [
-        "--preload=/work/dir/a.ts",
+        "--preload=/srv/dir/a.ts",
         "--preload=npm:x",
-        "--require=/work/b.cjs",
+        "--require=/srv/b.cjs",
         "--import-map=https://h/m.json",
-        "--cert=/work/dir/c.pem",
+        "--cert=/srv/dir/c.pem",
       ],
     );
     assertEquals(deno("test --coverage --lock x_test.ts").flags, [
-      "--coverage=/work/dir/coverage",
-      "--lock=/work/dir/x_test.ts",
+      "--coverage=/srv/dir/coverage",
+      "--lock=/srv/dir/x_test.ts",
     ]);
-    assertEquals(deno("run --lock --frozen m.ts").flags, ["--lock=/work/dir/deno.lock", "--frozen"]);
+    assertEquals(deno("run --lock --frozen m.ts").flags, ["--lock=/srv/dir/deno.lock", "--frozen"]);
   });
 
   it("drops what would make a child a second tool of the same kind", () => {
@@ -100,37 +99,37 @@ describe("Deno's command line", () => {
 
 describe("Deno's configuration", () => {
   const find = (line: string, files: Record<string, string>) =>
-    discoverDenoConfig(deno(line), "/work/dir", (path) => files[path] ?? null);
+    discoverDenoConfig(deno(line), "/srv/dir", (path) => files[path] ?? null);
 
   it("is looked for from the script's folder upwards, deno.json first", () => {
-    const files = { "/a/deno.json": "{}", "/a/deno.jsonc": "{}", "/work/dir/deno.jsonc": "{}" };
+    const files = { "/a/deno.json": "{}", "/a/deno.jsonc": "{}", "/srv/dir/deno.jsonc": "{}" };
     assertEquals(find("run /a/b/c/m.ts", files).flags, ["--config=/a/deno.json"]);
     assertEquals(find("run file:///a/b%20c/m.ts", files).flags, ["--config=/a/deno.json"]);
-    assertEquals(find("run x/m.ts", files).flags, ["--config=/work/dir/deno.jsonc"]);
+    assertEquals(find("run x/m.ts", files).flags, ["--config=/srv/dir/deno.jsonc"]);
   });
 
   it("is looked for from the working directory by other subcommands and npm:", () => {
-    const files = { "/a/deno.json": "{}", "/work/deno.json": "{}" };
+    const files = { "/a/deno.json": "{}", "/srv/deno.json": "{}" };
     for (
       const line of ["test /a/x_test.ts", "serve /a/s.ts", "eval 1", "run -", "run npm:x", "", "run x.ts"]
     ) {
-      assertEquals(find(line, files).config, "/work/deno.json", line);
+      assertEquals(find(line, files).config, "/srv/deno.json", line);
     }
     assertEquals(find("run https://a.com/m.ts", files), { config: null, flags: [] });
   });
 
   it("is the one that the command line names, or none", () => {
-    const files = { "/work/dir/deno.json": "{}" };
-    assertEquals(find("run --config=c.json m.ts", files), { config: "/work/dir/c.json", flags: [] });
+    const files = { "/srv/dir/deno.json": "{}" };
+    assertEquals(find("run --config=c.json m.ts", files), { config: "/srv/dir/c.json", flags: [] });
     assertEquals(find("run --no-config m.ts", files), { config: null, flags: [] });
   });
 
   it("is replaced by the node_modules folder in a package.json project", () => {
-    const files = { "/work/dir/package.json": "{}", "/work/deno.json": "{}" };
+    const files = { "/srv/dir/package.json": "{}", "/srv/deno.json": "{}" };
     assertEquals(find("run m.ts", files), { config: null, flags: ["--node-modules-dir=manual"] });
     assertEquals(find("run --node-modules-dir=none m.ts", files), { config: null, flags: [] });
-    const workspace = { ...files, "/work/deno.json": `{"workspace":["./dir"]}` };
-    assertEquals(find("run m.ts", workspace).flags, ["--config=/work/deno.json"]);
+    const workspace = { ...files, "/srv/deno.json": `{"workspace":["./dir"]}` };
+    assertEquals(find("run m.ts", workspace).flags, ["--config=/srv/deno.json"]);
   });
 });
 
@@ -149,14 +148,14 @@ describe("Bun's command line", () => {
         "-r ./a.ts --require pkg --import=./b.ts -d A:1 -l .x:text -i -c=bunfig.toml --tsconfig-override t.json m.ts",
       ).flags,
       [
-        "--preload=/work/dir/a.ts",
+        "--preload=/srv/dir/a.ts",
         "--preload=pkg",
-        "--preload=/work/dir/b.ts",
+        "--preload=/srv/dir/b.ts",
         "--define=A:1",
         "--loader=.x:text",
         "--install=fallback",
-        "--config=/work/dir/bunfig.toml",
-        "--tsconfig-override=/work/dir/t.json",
+        "--config=/srv/dir/bunfig.toml",
+        "--tsconfig-override=/srv/dir/t.json",
       ],
     );
     assertEquals(bun("--cwd=/other -r ./a.ts m.ts").flags, ["--preload=/other/a.ts"]);

@@ -58,8 +58,14 @@ export function assertExists<T>(actual: T, message = "expected a value"): assert
 }
 
 /** An instance of a class. */
-export function assertInstanceOf<E>(actual: unknown, expected: Class<E>, message?: string): asserts actual is E {
-  if (!(actual instanceof expected)) fail(message ?? `expected an instance of ${expected.name}, and it is ${String(actual)}`);
+export function assertInstanceOf<E>(
+  actual: unknown,
+  expected: Class<E>,
+  message?: string,
+): asserts actual is E {
+  if (!(actual instanceof expected)) {
+    fail(message ?? `expected an instance of ${expected.name}, and it is ${String(actual)}`);
+  }
 }
 
 /** The text matches. */
@@ -74,13 +80,17 @@ export function assertNotMatch(actual: string, expected: RegExp, message?: strin
 
 /** The text holds another. */
 export function assertStringIncludes(actual: string, expected: string, message?: string): void {
-  if (!actual.includes(expected)) fail(message ?? `expected ${JSON.stringify(actual)} to include ${JSON.stringify(expected)}`);
+  if (!actual.includes(expected)) {
+    fail(message ?? `expected ${JSON.stringify(actual)} to include ${JSON.stringify(expected)}`);
+  }
 }
 
 /** The array holds all of another's elements. */
 export function assertArrayIncludes<T>(actual: ArrayLike<T>, expected: ArrayLike<T>, message?: string): void {
   for (const item of Array.from(expected)) {
-    if (!Array.from(actual).some((other) => isDeepEqual(other, item))) fail(message ?? `expected an array with ${String(item)}`);
+    if (!Array.from(actual).some((other) => isDeepEqual(other, item))) {
+      fail(message ?? `expected an array with ${String(item)}`);
+    }
   }
 }
 
@@ -94,8 +104,15 @@ function isDeepEqual(a: unknown, b: unknown): boolean {
 }
 
 /** Equal within a tolerance. */
-export function assertAlmostEquals(actual: number, expected: number, tolerance = 1e-7, message?: string): void {
-  if (!(Math.abs(actual - expected) <= tolerance)) fail(message ?? `expected about ${expected}, and it is ${actual}`);
+export function assertAlmostEquals(
+  actual: number,
+  expected: number,
+  tolerance = 1e-7,
+  message?: string,
+): void {
+  if (!(Math.abs(actual - expected) <= tolerance)) {
+    fail(message ?? `expected about ${expected}, and it is ${actual}`);
+  }
 }
 
 /** `actual > expected`. */
@@ -120,13 +137,24 @@ export function assertLessOrEqual<T>(actual: T, expected: T, message?: string): 
 
 function check(error: unknown, expected: Class<unknown> | undefined, includes: string | undefined): void {
   if (expected !== undefined && !(error instanceof expected)) {
-    fail(`expected ${expected.name} to be thrown, and it was ${error instanceof Error ? error.stack : String(error)}`);
+    fail(
+      `expected ${expected.name} to be thrown, and it was ${
+        error instanceof Error ? error.stack : String(error)
+      }`,
+    );
   }
-  if (includes !== undefined) assertStringIncludes(error instanceof Error ? error.message : String(error), includes);
+  if (includes !== undefined) {
+    assertStringIncludes(error instanceof Error ? error.message : String(error), includes);
+  }
 }
 
 /** `fn` throws. Returns what it threw. */
-export function assertThrows<E extends Error = Error>(fn: () => unknown, expected?: Class<E>, includes?: string, message?: string): E {
+export function assertThrows<E extends Error = Error>(
+  fn: () => unknown,
+  expected?: Class<E>,
+  includes?: string,
+  message?: string,
+): E {
   let error: unknown;
   try {
     fn();

@@ -55,7 +55,15 @@ function fullName(suite: Suite | null, name: string): string {
 /** A group of tests. */
 export function describe(name: string, body: () => void): void {
   if (bunTest !== null) return bunTest.describe(name, body);
-  const suite: Suite = { name, beforeAll: [], afterAll: [], beforeEach: [], afterEach: [], tests: [], parent: current };
+  const suite: Suite = {
+    name,
+    beforeAll: [],
+    afterAll: [],
+    beforeEach: [],
+    afterEach: [],
+    tests: [],
+    parent: current,
+  };
   const outer = current;
   current = suite;
   try {
@@ -68,10 +76,17 @@ export function describe(name: string, body: () => void): void {
 
 function chain(suite: Suite | null, which: "beforeEach" | "afterEach"): Hook[] {
   if (suite === null) return [];
-  return which === "beforeEach" ? [...chain(suite.parent, which), ...suite[which]] : [...suite[which], ...chain(suite.parent, which)];
+  return which === "beforeEach"
+    ? [...chain(suite.parent, which), ...suite[which]]
+    : [...suite[which], ...chain(suite.parent, which)];
 }
 
-function registerDeno(suite: Suite | null, { name, body, options }: Suite["tests"][number], first: boolean, last: boolean): void {
+function registerDeno(
+  suite: Suite | null,
+  { name, body, options }: Suite["tests"][number],
+  first: boolean,
+  last: boolean,
+): void {
   scope.Deno!.test({
     name: fullName(suite, name),
     ignore: options.ignore ?? false,
@@ -79,7 +94,7 @@ function registerDeno(suite: Suite | null, { name, body, options }: Suite["tests
     sanitizeResources: options.sanitizeResources ?? false,
     sanitizeExit: false,
     async fn() {
-      if (first) for (const hook of suite?.beforeAll ?? []) await hook();
+      if (first) { for (const hook of suite?.beforeAll ?? []) await hook(); }
       try {
         for (const hook of chain(suite, "beforeEach")) await hook();
         try {
@@ -88,7 +103,7 @@ function registerDeno(suite: Suite | null, { name, body, options }: Suite["tests
           for (const hook of chain(suite, "afterEach")) await hook();
         }
       } finally {
-        if (last) for (const hook of suite?.afterAll ?? []) await hook();
+        if (last) { for (const hook of suite?.afterAll ?? []) await hook(); }
       }
     },
   });
