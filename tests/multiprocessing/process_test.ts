@@ -150,3 +150,10 @@ describe("Process", () => {
     assertEquals(readdirSync("/proc/self/fd").length, before);
   });
 });
+
+// "bun test" ends without an exit event, in which a session with a path would be left.
+describe("the end", () => {
+  it("leaves the session", async () => {
+    await session()[Symbol.asyncDispose]();
+  });
+});

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { Empty, Full, Lock, Process, Queue, Semaphore, ShutDown, TimeoutError } from "../../mod.ts";
+import { Empty, Full, Lock, Process, Queue, Semaphore, session, ShutDown, TimeoutError } from "../../mod.ts";
 import { consume, echo, produce, useHandles } from "../fixtures/tasks.ts";
 
 const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
@@ -194,5 +194,12 @@ describe("Queue", () => {
     await semaphore.acquire();
     assertEquals(back.semaphore.getValue(), 0);
     assertEquals(await child.join({ timeout: 20_000 }), 0);
+  });
+});
+
+// "bun test" ends without an exit event, in which a session with a path would be left.
+describe("the end", () => {
+  it("leaves the session", async () => {
+    await session()[Symbol.asyncDispose]();
   });
 });

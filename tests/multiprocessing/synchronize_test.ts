@@ -282,3 +282,10 @@ describe("session", () => {
     }
   });
 });
+
+// "bun test" ends without an exit event, in which a session with a path would be left.
+describe("the end", () => {
+  it("leaves the session", async () => {
+    await session()[Symbol.asyncDispose]();
+  });
+});
