@@ -47,6 +47,7 @@ import {
   N_AUX,
   N_HAZARD,
   N_HAZARD_LANE,
+  Q_CARRIED,
   Q_LANES,
   Q_STAMP,
   QUEUE_NODES,
@@ -169,6 +170,7 @@ export class Producer {
     m[at + RC_BYTES] = this.#bytes;
     m[at + RC_FLAGS] = (blob !== 0 ? RF_BLOB : 0) | (message.handles.length > 0 ? RF_HANDLES : 0);
     m[at + RC_STATE] = COMMITTED;
+    if (message.handles.length > 0) m[this.#queue + Q_CARRIED] = 1;
     for (const handle of message.handles) {
       const { block } = (handle as { [kHandle](): HandleId })[kHandle]();
       references.carry(block, this.#lane, this.#count);
@@ -633,4 +635,6 @@ export function finishLanes(session: Session, queue: Block): void {
     finishLane(session, lane);
     session.references.drop(queue + Q_LANES, lane, m[lane + LN_NEXT]);
   }
+  // Handles in items that nobody took, or whose taker was killed, are held by nobody now.
+  if (m[queue + Q_CARRIED] !== 0) session.references.sweep();
 }

@@ -250,6 +250,8 @@ export const Q_MAX_ITEMS = 9;
 export const Q_MAX_BYTES = 10;
 /** Newest lane; lanes are only added. */
 export const Q_LANES = 11;
+/** 1 once an item carried a handle: then the queue's end may leave blocks that nothing else would look at. */
+export const Q_CARRIED = 13;
 export const QF_SHUTDOWN = 1;
 export const QF_IMMEDIATE = 2;
 

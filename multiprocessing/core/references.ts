@@ -203,6 +203,11 @@ export class References {
     if (arena.condemn(block, head)) this.#finish(block);
   }
 
+  /** Frees all blocks that nobody holds. */
+  sweep(): void {
+    this.#arena.visitBlocks(0, (block) => this.collect(block), () => true);
+  }
+
   #finish(block: Block): void {
     const arena = this.#arena;
     const m = arena.i32;

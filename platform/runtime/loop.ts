@@ -104,6 +104,7 @@ class StreamDoorbell implements Doorbell {
     { onClose: () => void; refs: boolean; connection: DenoConnection | undefined }
   >();
   #nextId = 1;
+  #unaccepted = 0;
   #closed = false;
 
   constructor(name: string, nonce: Uint8Array, onRing: () => void) {
@@ -146,8 +147,13 @@ class StreamDoorbell implements Doorbell {
       if (buffer[0] === HELLO_SENTINEL) {
         const id = new DataView(buffer.buffer).getUint32(17, true);
         const sentinel = this.#sentinels.get(id);
-        if (sentinel === undefined) return;
+        if (sentinel === undefined) {
+          // Closed before it came here.
+          if (--this.#unaccepted === 0) this.#listener.unref();
+          return;
+        }
         sentinel.connection = connection;
+        if (--this.#unaccepted === 0) this.#listener.unref();
         if (sentinel.refs) connection.ref();
         onClose = () => {
           if (this.#sentinels.delete(id)) sentinel.onClose();
@@ -182,8 +188,7 @@ class StreamDoorbell implements Doorbell {
       );
     }
     // Until the connection is accepted, the listener keeps the loop alive in its place.
-    this.#listener.ref();
-    timers().setTimeout(() => this.#closed || this.#listener.unref(), 0);
+    if (this.#unaccepted++ === 0) this.#listener.ref();
     return {
       childFd: fd,
       ref: () => {

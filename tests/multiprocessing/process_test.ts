@@ -7,6 +7,7 @@ import {
   parentProcess,
   Process,
   Queue,
+  session,
   task,
   TimeoutError,
 } from "../../mod.ts";
