@@ -497,7 +497,7 @@ onOpen((session) => {
   session.references.rule(K_QUEUE, {
     scrubNode: (block, node, dead) => {
       Atomics.store(m, node + N_ANNOUNCED, 0);
-      orphanLane(session, node, dead);
+      orphanLane(session, block, node, dead);
       for (const [flag, channel] of [[Q_GETTERS, N_CHANNEL], [Q_PUTTERS, N_CHANNEL2]]) {
         if (Atomics.exchange(m, block + flag, 1) !== 0) session.waits.wakeNext(block, QUEUE_NODES, channel);
       }

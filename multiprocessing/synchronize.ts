@@ -51,11 +51,12 @@ class LockGuard implements Guard {
   readonly abandoned: boolean;
   #lock: LockCore | null;
   /** The guard keeps the handle from being dropped, and with it the lock from being given up. */
-  handle: Lock | undefined;
+  readonly #handle: Lock;
 
-  constructor(lock: LockCore, abandoned: boolean) {
-    this.#lock = lock;
+  constructor(lock: LockCore, handle: Lock, abandoned: boolean) {
     this.abandoned = abandoned;
+    this.#lock = lock;
+    this.#handle = handle;
   }
 
   release(): void {
@@ -63,7 +64,7 @@ class LockGuard implements Guard {
     if (lock === null) return;
     this.#lock = null;
     // With its last handle the agent has given up the lock already.
-    if (this.handle?.disposed !== true) lock.release(true);
+    if (!this.#handle.disposed) lock.release(true);
   }
 
   [Symbol.dispose](): void {
@@ -85,10 +86,10 @@ function reservationIsStale(session: Session, block: Block): boolean {
 }
 
 /** The lock, as all handles of this agent to it share it. */
-class LockCore implements Source<LockGuard> {
+class LockCore implements Source<boolean> {
   readonly session: Session;
   readonly block: Block;
-  readonly waiters: WaitList<LockGuard>;
+  readonly waiters: WaitList<boolean>;
   readonly #m: Int32Array;
   readonly #word: number;
   readonly #mine: number;
@@ -104,12 +105,13 @@ class LockCore implements Source<LockGuard> {
     this.#mine = session.token << L_OWNER_SHIFT;
   }
 
-  attempt(woken: boolean): LockGuard | typeof NOTHING {
+  /** Takes the lock; the answer is whether its last owner abandoned it. */
+  attempt(woken: boolean): boolean | typeof NOTHING {
     const m = this.#m;
     let seen = Atomics.compareExchange(m, this.#word, 0, this.#mine);
     if (seen === 0) {
       crashPoint("lock.taken");
-      return new LockGuard(this, false);
+      return false;
     }
     while (seen >>> L_OWNER_SHIFT === 0) {
       if ((seen & L_RESERVED) !== 0 && !woken && !reservationIsStale(this.session, this.block)) {
@@ -119,7 +121,7 @@ class LockCore implements Source<LockGuard> {
       const found = Atomics.compareExchange(m, this.#word, seen, this.#mine | L_WAITERS);
       if (found === seen) {
         crashPoint("lock.taken");
-        return new LockGuard(this, (seen & L_ABANDONED) !== 0);
+        return (seen & L_ABANDONED) !== 0;
       }
       seen = found;
     }
@@ -246,31 +248,25 @@ export class Lock extends Handle {
         return Promise.reject(error);
       }
     }
-    const guard = this.#attempt();
-    return guard !== null
-      ? Promise.resolve(guard)
-      : this.#core.waiters.wait(w, timeout).then((late) => this.#own(late));
-  }
-
-  #attempt(): Guard | null {
-    const guard = this.#core.attempt(false);
-    return guard === NOTHING ? null : this.#own(guard);
-  }
-
-  #own(guard: LockGuard): Guard {
-    guard.handle = this;
-    return guard;
+    const abandoned = this.#core.attempt(false);
+    if (abandoned !== NOTHING) return Promise.resolve(new LockGuard(this.#core, this, abandoned));
+    return this.#core.waiters.wait(w, timeout).then((late) => new LockGuard(this.#core, this, late));
   }
 
   /** Takes the lock if it is free, else gives `null` at once. A dead owner's lock is free. */
   tryAcquire(): Guard | null {
     if (this.disposed) this.checkLive("acquire");
-    const guard = this.#attempt();
-    if (guard !== null) return guard;
+    const abandoned = this.#core.attempt(false);
+    return abandoned !== NOTHING ? new LockGuard(this.#core, this, abandoned) : this.#tryDead();
+  }
+
+  /** A dead owner's lock is free, though nobody has found out yet. */
+  #tryDead(): Guard | null {
     const owner = this.#core.word >>> L_OWNER_SHIFT;
     if (owner === 0 || !this.session.agents.isDead(owner)) return null;
     this.#core.abandon(owner);
-    return this.#attempt();
+    const abandoned = this.#core.attempt(false);
+    return abandoned !== NOTHING ? new LockGuard(this.#core, this, abandoned) : null;
   }
 
   /**
@@ -282,7 +278,9 @@ export class Lock extends Handle {
   acquireSync(w: SyncWaitOptions = {}): Guard {
     this.checkLive("acquire");
     const timeout = this.session.waits.checkBlocking("acquire the lock synchronously", w);
-    return this.tryAcquire() ?? this.#own(this.session.waits.waitSync(this.#core.waiters, timeout));
+    const guard = this.tryAcquire();
+    if (guard !== null) return guard;
+    return new LockGuard(this.#core, this, this.session.waits.waitSync(this.#core.waiters, timeout));
   }
 
   /** Releases the lock, whoever holds it. @throws {RangeError} nobody does */

@@ -62,6 +62,7 @@ export {
   parentProcessId,
   processId,
   setUmask,
+  threadCpuTime,
   userId,
   waitProcess,
 } from "./posix/process.ts";

@@ -23,6 +23,7 @@ import {
   AGENTS,
   GEN_MASK,
   H_NEXT_SLOT,
+  K_QUEUE,
   KIND_WORKER,
   MAX_AGENTS,
   REAP_BYTES,
@@ -78,13 +79,13 @@ export class Agents {
         unlockByte(fd, slot); // someone died here between the two looks
         continue;
       }
-      const pid = processId();
-      Atomics.store(m, at + A_PID, pid);
-      crashPoint("agent.taken");
+      // Before PID says that the slot counts: what is left of a Worker would make this agent look dead.
       m[at + A_PARENT] = parent;
       m[at + A_FD] = fd;
       for (const word of [A_KIND, A_TID, A_TSTART, A_HELD, A_EXIT]) m[at + word] = 0;
       if (m[at + A_GEN] === 0) m[at + A_GEN] = 1;
+      Atomics.store(m, at + A_PID, processId());
+      crashPoint("agent.taken");
       Atomics.store(m, H_NEXT_SLOT, (slot + 1) & TOKEN_SLOT_MASK);
       return (m[at + A_GEN] << TOKEN_SLOT_BITS) | slot;
     }
@@ -134,17 +135,21 @@ export class Agents {
     if (!lockByte(arena.fd, REAP_BYTES + slot)) return; // a living agent is at it
     // What the reaper condemns is marked with the dead slot: if the reaper dies, the next one goes on.
     const own = arena.slot;
+    const ownToken = arena.token;
     let token = 0;
     try {
       if (Atomics.load(m, at + A_PID) === 0 || !this.#isSlotDead(slot)) return;
       token = (Atomics.load(m, at + A_GEN) << TOKEN_SLOT_BITS) | slot;
       arena.slot = slot;
+      // Who joins a full table has no token yet; what it takes over stays the dead's, for the next reaper.
+      if (ownToken === 0) arena.token = token;
       this.scrub(token);
       crashPoint("agent.reaped");
       this.#closeOfTerminatedWorker(at);
       Atomics.store(m, at + A_PID, 0);
     } finally {
       arena.slot = own;
+      arena.token = ownToken;
       unlockByte(arena.fd, REAP_BYTES + slot);
     }
     this.#afterReap(token);
@@ -153,8 +158,12 @@ export class Agents {
   /** Removes every trace of an agent from the arena, then raises its slot's generation. Repeatable from any step. */
   scrub(token: number): void {
     const m = this.#arena.i32;
-    this.#arena.visitBlocks(0, (block) => this.#scrub(block, token), () => true);
+    // Queues first: what lies in a lane, or was taken from it, counts as held until the lane says that its agent is gone.
+    this.#arena.visitBlocks(0, (block) => {
+      if (this.#arena.kind(block) === K_QUEUE) this.#scrub(block, token);
+    }, () => true);
     crashPoint("agent.reap");
+    this.#arena.visitBlocks(0, (block) => this.#scrub(block, token), () => true);
     this.#arena.reclaimSpans(token);
     const at = agentAt(token);
     if (Atomics.load(m, at + A_GEN) === token >>> TOKEN_SLOT_BITS) {

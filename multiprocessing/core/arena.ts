@@ -174,7 +174,10 @@ export class Arena {
       } else if (info & SPAN_CLASS) {
         const words = CLASS_BYTES[info & 0xff] / 4;
         for (let b = span << SPAN_SHIFT, end = b + SPAN_WORDS; b < end; b += words) {
-          if ((Atomics.load(m, b + B_HEAD) & 3) !== FREE) visit(b);
+          // A span that changed hands meanwhile holds something else now, data perhaps.
+          if (
+            (Atomics.load(m, b + B_HEAD) & 3) !== FREE && Atomics.load(m, SPANS + span * 2 + 1) === info
+          ) visit(b);
         }
       }
     }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { threadCpuTime } from "../../platform/mod.ts";
 import { timers } from "../../platform/runtime/timers.ts";
 
 const { queueMicrotask, performance } = globalThis;
@@ -26,26 +27,29 @@ export function sharedTime(): number {
   return ((origin + now()) * 10) | 0;
 }
 
-/** Most milliseconds that one run of this module's own code took on the loop, when it was asked to measure. */
-export let longestSection = 0;
+let measuring = false;
+let longestSection = 0;
 let depth = 0;
 
-/** Runs a section of work that an event started, and notes how long it held the loop. */
+/** Runs a section of work that an event started; when asked to, notes how long it held the loop. */
 export function section(work: () => void): void {
-  if (depth > 0) return work();
+  if (!measuring || depth > 0) return work();
   depth++;
-  const start = now();
+  const start = threadCpuTime();
   try {
     work();
   } finally {
     depth--;
-    const took = now() - start;
-    if (took > longestSection) longestSection = took;
+    longestSection = Math.max(longestSection, threadCpuTime() - start);
   }
 }
 
-/** For benchmarks: reads the longest section and starts anew. */
+/**
+ * For benchmarks: the longest section that this module ran on the loop since the last call, in milliseconds of this thread's processor time, so
+ * that what other processes took from it does not count. The first call starts measuring.
+ */
 export function takeLongestSection(): number {
+  measuring = true;
   const longest = longestSection;
   longestSection = 0;
   return longest;

@@ -19,7 +19,7 @@ export const CRASH_POINTS = [
   "arena.publish", // a block is written, not yet live
   "arena.dying", // a block is being given back
   "agent.locked", // a slot's life lock is held, its PID not yet written
-  "agent.taken", // PID is written, the rest is not
+  "agent.taken", // PID is written, nobody knows the token yet
   "agent.reap", // a dead agent is half scrubbed
   "agent.reaped", // scrubbed, the slot not yet free
   "handle.hold", // a node is claimed, ADDS not yet raised

@@ -34,6 +34,7 @@ import {
   FREE,
   K_BLOB,
   K_LANE,
+  K_QUEUE,
   K_RING,
   LN_BYTES,
   LN_COUNT,
@@ -346,6 +347,8 @@ export class Consumer {
         if (Atomics.compareExchange(m, at + RC_STATE, COMMITTED, claim) !== COMMITTED) continue;
         crashPoint("queue.claimed");
         const blob = (flags & RF_BLOB) !== 0 ? m[at + RC_HEADER_BYTES / 4] : 0;
+        // Who is killed after DONE leaves it to be found among its own.
+        if (blob !== 0) Atomics.store(m, blob + B_OWNER, this.#session.token);
         try {
           if (blob !== 0) read((blob + BL_DATA) * 4, m[blob + BL_BYTES]);
           else read(at * 4 + RC_HEADER_BYTES, length);
@@ -457,11 +460,15 @@ export class Consumer {
           continue;
         }
         if (kind === COMMITTED) {
+          // What is done before it is passed at once: handles that came with it are then no longer on their way.
+          if (
+            allDone && position !== read && Atomics.compareExchange(m, lane + LN_READ, read, position) !== read
+          ) continue restart;
           const found = this.#found;
           found.lane = lane;
           found.at = at;
           found.stamp = m[at + RC_STAMP];
-          found.read = read;
+          found.read = allDone ? position : read;
           found.after = allDone ? after : read;
           return true;
         }
@@ -511,9 +518,12 @@ export function laneUse(m: Int32Array, lane: Block): { items: number; bytes: num
  */
 function recount(m: Int32Array, lane: Block): void {
   const write = Atomics.load(m, lane + LN_WRITE);
-  const read = Atomics.load(m, lane + LN_READ);
-  let position = read;
-  let ring = Atomics.load(m, lane + LN_READ_RING);
+  let position: number;
+  let ring: Block;
+  do {
+    position = Atomics.load(m, lane + LN_READ);
+    ring = Atomics.load(m, lane + LN_READ_RING);
+  } while (Atomics.load(m, lane + LN_READ) !== position);
   while (position !== write) {
     if (position === Atomics.load(m, ring + R_END)) {
       ring = Atomics.load(m, ring + R_NEXT);
@@ -540,16 +550,17 @@ function recount(m: Int32Array, lane: Block): void {
   }
 }
 
-/** What a producer's end means for its lane: it is read on, and free for the next producer. Repeatable. */
-export function orphanLane(session: Session, node: number, producer: number): void {
+/** What an agent's end means for a queue: its lane is read on, and free for the next producer; what it took is passed. Repeatable. */
+export function orphanLane(session: Session, queue: Block, node: number, producer: number): void {
   const m = session.arena.i32;
-  const lane = m[node + N_AUX];
-  if (lane !== 0 && session.references.isLane(lane) && Atomics.load(m, lane + LN_PRODUCER) === producer) {
+  // Not by the node's AUX alone: a kill may come between taking a lane and noting it.
+  for (let lane = Atomics.load(m, queue + Q_LANES); lane !== 0; lane = m[lane + LN_NEXT]) {
+    if (Atomics.load(m, lane + LN_PRODUCER) !== producer) continue;
     recount(m, lane);
     Atomics.store(m, lane + LN_PRODUCER, 0);
   }
   m[node + N_AUX] = 0;
-  Atomics.store(m, node + N_HAZARD, 0);
+  new Consumer(session, queue, node).hasRecord();
 }
 
 /** Installs what becomes of lanes, rings and blobs whose agents end. */
@@ -565,7 +576,8 @@ export function installLanes(session: Session): void {
     if (((number - first) | 0) < items) return true;
     // Not published: only its producer could still do that.
     const producer = Atomics.load(m, lane + LN_PRODUCER);
-    return producer !== 0 && !arena.isStale(producer);
+    // If not it, then the number tells nothing of earlier records that carry the same handle: any that is left may.
+    return items > 0 || (producer !== 0 && !arena.isStale(producer));
   };
   const isLinked = (link: number, next: number, block: Block): boolean => {
     for (let at = Atomics.load(m, link); at !== 0; at = Atomics.load(m, at + next)) {
@@ -582,7 +594,11 @@ export function installLanes(session: Session): void {
   });
   references.rule(K_LANE, {
     scrubBlock: (lane, dead) => {
-      if (m[lane + B_OWNER] === dead && !isLinked(m[lane + LN_QUEUE] + Q_LANES, LN_NEXT, lane)) {
+      const queue = m[lane + LN_QUEUE];
+      if (
+        m[lane + B_OWNER] === dead &&
+        !(isLive(queue, K_QUEUE) && isLinked(queue + Q_LANES, LN_NEXT, lane))
+      ) {
         finishLane(session, lane);
         arena.discard(lane);
       }
@@ -618,8 +634,10 @@ function finishLane(session: Session, lane: Block): void {
     const state = m[at + RC_STATE] & STATE_MASK;
     const length = m[at + RC_LENGTH];
     if (state !== SKIP && state !== DONE && (m[at + RC_FLAGS] & RF_BLOB) !== 0) {
+      const blob = m[at + RC_HEADER_BYTES / 4];
+      Atomics.store(m, blob + B_OWNER, arena.token);
       Atomics.store(m, at + RC_STATE, DONE);
-      arena.discard(m[at + RC_HEADER_BYTES / 4]);
+      arena.discard(blob);
     }
     position = (position + (state === SKIP ? length : unitsOf(length))) | 0;
   }

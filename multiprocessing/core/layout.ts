@@ -161,7 +161,9 @@ export const K_LAUNCH = 8;
 // One node for each agent that holds a handle to the block: its reference, and where it waits.
 //
 // HOLDER: 0 -> token (compare-exchange by the agent itself, or by the parent on behalf of a child being started) -> 0
-//         0 -> IN_FLIGHT | lane (by a sender, for a handle inside a queue item) -> 0 (by anyone, once the item was taken)
+//         0 or IN_FLIGHT | lane -> IN_FLIGHT | RAISING | lane -> IN_FLIGHT | lane
+//                (by the lane's producer, for a handle inside a queue item: AUX is written while RAISING stands)
+//         IN_FLIGHT | lane -> token -> 0, or back (by anyone who finds that the item was taken: AUX is looked at again while its token stands)
 // CHANNEL: 0 idle; else ticket << 2 | state of the agent's first waiter
 //         0 -> WAITING(ticket) owner · WAITING -> WOKEN waker, by compare-exchange · any -> WAITING or 0 owner
 //         WAITING_SYNC: as WAITING, of an agent that blocks in a synchronous call
@@ -176,6 +178,10 @@ export const N_HAZARD = 5;
 export const N_ANNOUNCED = 6;
 
 export const IN_FLIGHT = 0x80000000 | 0;
+export const RAISING = 0x40000000;
+/** A lane in an IN_FLIGHT word: blocks lie at multiples of 32 words. */
+export const LANE_SHIFT = 5;
+export const LANE_MASK = (1 << 25) - 1;
 export const WAITING = 1;
 export const WOKEN = 2;
 export const WAITING_SYNC = 3;

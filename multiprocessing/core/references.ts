@@ -26,7 +26,10 @@ import {
   IN_FLIGHT,
   K_LANE,
   K_NODES,
+  LANE_MASK,
+  LANE_SHIFT,
   LIVE,
+  LN_PRODUCER,
   M_BASE,
   M_NEXT,
   M_PARENT,
@@ -35,6 +38,7 @@ import {
   N_CHANNEL2,
   N_HOLDER,
   nodesOf,
+  RAISING,
 } from "./layout.ts";
 import { NodeCursor } from "./waits.ts";
 
@@ -194,13 +198,28 @@ export class References {
         const holder = Atomics.load(m, c.at + N_HOLDER);
         if (holder === 0) continue;
         if (holder < 0) {
-          if (this.inFlight((holder & 0x7fffffff) << 5, m[c.at + N_AUX])) return;
+          if (this.#mayArrive(holder, c.at)) return;
+          // Its number may have been raised since. While the node is ours, it cannot be.
+          if (Atomics.compareExchange(m, c.at + N_HOLDER, holder, arena.token) !== holder) return;
+          if (this.#mayArrive(holder, c.at)) return void Atomics.store(m, c.at + N_HOLDER, holder);
+          Atomics.store(m, c.at + N_HOLDER, 0);
         } else if (!arena.isStale(holder)) return;
-        Atomics.compareExchange(m, c.at + N_HOLDER, holder, 0);
+        else Atomics.compareExchange(m, c.at + N_HOLDER, holder, 0);
       }
       if (Atomics.load(m, block + B_ADDS) === adds) break;
     }
     if (arena.condemn(block, head)) this.#finish(block);
+  }
+
+  /** Whether a record that may carry the handle is still to be taken. */
+  #mayArrive(holder: number, node: number): boolean {
+    const m = this.#arena.i32;
+    const lane = (holder & LANE_MASK) << LANE_SHIFT;
+    if ((holder & RAISING) !== 0 && this.isLane(lane)) {
+      const producer = Atomics.load(m, lane + LN_PRODUCER);
+      if (producer !== 0 && !this.#arena.isStale(producer)) return true;
+    }
+    return this.inFlight(lane, Atomics.load(m, node + N_AUX));
   }
 
   /** Frees all blocks that nobody holds. */
@@ -260,8 +279,18 @@ export class References {
   /** Notes that a handle to `block` travels in record `number` of a lane: the block lives until that record is taken. */
   carry(block: Block, lane: Block, number: number): void {
     const m = this.#arena.i32;
-    const node = this.claim(block, IN_FLIGHT | (lane >>> 5));
+    const carried = IN_FLIGHT | (lane >>> LANE_SHIFT);
+    // Nobody takes the node away while it says RAISING and this agent, the lane's only producer, lives.
+    const raising = carried | RAISING;
+    let node = 0;
+    const cursor = this.#cursor.start(block, nodesOf(m[block + B_INFO])!);
+    while (node === 0 && cursor.next()) {
+      if (Atomics.compareExchange(m, cursor.at + N_HOLDER, carried, raising) === carried) node = cursor.at;
+    }
+    if (node === 0) node = this.claim(block, raising);
     Atomics.store(m, node + N_AUX, number);
+    Atomics.store(m, node + N_HOLDER, carried);
+    Atomics.add(m, block + B_ADDS, 1);
   }
 
   /** Whether a block is a live lane. */

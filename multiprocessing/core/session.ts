@@ -143,7 +143,8 @@ export class Session {
   readonly #path: string | null;
   readonly #root: Member;
   #doorbell: Doorbell | undefined;
-  #closed = false;
+  /** Whether this agent has left. */
+  closed = false;
   readonly #closers = new Set<() => void | Promise<void>>();
 
   private constructor(
@@ -164,6 +165,17 @@ export class Session {
       this.waits.ringAll();
     });
     this.ringers = new Ringers(new Uint8Array(arena.buffer.slice(H_NONCE * 4, H_NONCE * 4 + 16)));
+    this.waits = new Waits(arena, this.agents, {
+      heartbeat: new Interval(TICK_MS),
+      openBell: () => void this.doorbell,
+      ring: (token, kind) => this.ringers.ring(token, kind, this.#bellName),
+      hold: (block) => void this.references.hold(block),
+      release: (block) => this.references.release(block),
+      mayBlock: !isMainThread(),
+      cpus: onlineCpus,
+    });
+    // Before a place is taken: where there is none, the dead must be reaped first.
+    for (const install of installers) install(this);
     const pid = processId();
     if (o.slot >= 0) {
       arena.token = (Atomics.load(m, AGENTS + o.slot * 16 + A_GEN) << TOKEN_SLOT_BITS) | o.slot;
@@ -184,17 +196,10 @@ export class Session {
     }
     this.agents.onWorkerGone = closeFd;
     this.#root = o.root ?? { pid, fd };
-    this.waits = new Waits(arena, this.agents, {
-      heartbeat: new Interval(TICK_MS),
-      openBell: () => void this.doorbell,
-      ring: (token, kind) => this.ringers.ring(token, kind, this.#bellName),
-      hold: (block) => void this.references.hold(block),
-      release: (block) => this.references.release(block),
-      mayBlock: !isMainThread(),
-      cpus: onlineCpus,
-    });
+    // Programs that no Process of ours started have no parent that reaps them.
+    if (o.inherited && o.slot < 0) this.agents.reapAll();
     // A memfd goes with its last member; what has a name must be removed by it.
-    if (o.path !== null) onExit(() => this.#closed || this.#leave());
+    if (o.path !== null) onExit(() => this.closed || this.#leave());
   }
 
   /** Joins the session that the environment names, or makes one. */
@@ -309,10 +314,6 @@ export class Session {
     return () => this.#closers.delete(closer);
   }
 
-  get closed(): boolean {
-    return this.#closed;
-  }
-
   /** What the arena holds now, for tests and inspection. */
   use(): ArenaUse & { agents: number; held: number } {
     return { ...this.arena.use(), agents: this.agents.all().length, held: this.references.size };
@@ -330,7 +331,7 @@ export class Session {
 
   /** Leaves: pending waits reject, nothing stays open. */
   async close(): Promise<void> {
-    if (this.#closed) return;
+    if (this.closed) return;
     for (const closer of [...this.#closers]) await closer();
     this.waits.close(new SessionError("Cannot go on waiting: the session was disposed in this agent"));
     // What the rejections set free still runs against the arena.
@@ -340,7 +341,7 @@ export class Session {
   }
 
   #leave(): void {
-    this.#closed = true;
+    this.closed = true;
     this.#doorbell?.close();
     if (this.#path !== null) removeFile(this.#bellName(this.token));
     this.ringers.close();
@@ -428,10 +429,7 @@ let active: Session | undefined;
 
 /** This agent's session: joined, or made, at first use. */
 export function current(): Session {
-  if (active === undefined || active.closed) {
-    active = Session.open();
-    for (const install of installers) install(active);
-  }
+  if (active === undefined || active.closed) active = Session.open();
   return active;
 }
 

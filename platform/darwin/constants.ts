@@ -72,6 +72,7 @@ export const constants = {
   // time.h
   CLOCK_REALTIME: 0,
   CLOCK_MONOTONIC: 6,
+  CLOCK_THREAD_CPUTIME_ID: 16,
 } as const;
 
 /** sys/signal.h */

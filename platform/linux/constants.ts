@@ -87,6 +87,7 @@ export const constants = {
   // time.h
   CLOCK_REALTIME: 0,
   CLOCK_MONOTONIC: 1,
+  CLOCK_THREAD_CPUTIME_ID: 3,
 } as const;
 
 /**

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { errno, SystemError } from "../../ffi/mod.ts";
+import { check, errno, SystemError } from "../../ffi/mod.ts";
 import type { IdentityMechanism } from "../types.ts";
 import { constants, errnos, libc } from "./system.ts";
 
@@ -127,3 +127,12 @@ export const posixIdentity: Omit<IdentityMechanism, "threadId" | "threadStartTim
     return runtime.process?.execPath ?? "";
   },
 };
+
+const timespec = new Uint8Array(16);
+const timespecWords = new Uint32Array(timespec.buffer);
+
+/** Processor time that the calling thread has used, in milliseconds: what a busy machine cannot stretch. */
+export function threadCpuTime(): number {
+  check("clock_gettime", libc.clock_gettime(constants.CLOCK_THREAD_CPUTIME_ID, timespec));
+  return timespecWords[0] * 1000 + timespecWords[2] / 1e6;
+}

@@ -1,0 +1,102 @@
+/** A child is stopped (SIGSTOP) at every crash point: it is slow, not dead, and nobody waits for it who does not need what it holds. */
+import { assert, assertEquals, assertLess, assertRejects } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+import { rmSync } from "node:fs";
+import { Empty, Lock, Process, Queue, session, TimeoutError } from "../../mod.ts";
+import { CRASH_POINTS } from "../../multiprocessing/core/crash.ts";
+import { killProcess, signals } from "../../platform/mod.ts";
+import { journals, startChurn } from "../fixtures/survivor.ts";
+import { holdThenRelease } from "../fixtures/tasks.ts";
+import { backTo, pause, STALL_MS, state, timed, use, within } from "./support.ts";
+
+/** What may be slow on a busy machine still is no wait for a process that is stopped for good. */
+const AT_ONCE_MS = 1000;
+
+function atOnce(what: string, work: () => void): void {
+  const started = performance.now();
+  work();
+  assertLess(performance.now() - started, AT_ONCE_MS, `${what} waited for a stopped process`);
+}
+
+describe("stopped at", () => {
+  for (const point of CRASH_POINTS) {
+    timed(point, 60_000, async () => {
+      const before = use();
+      const { survivor, child } = await startChurn(point, 1, "stop", 40);
+      const { lock, semaphore, work, results } = survivor.shared;
+      try {
+        await within(40_000, "the stop", () => child.exitCode !== null || state(child.pid!) === "T");
+        assertEquals(child.exitCode, null, "the crash point was not reached");
+        for (let i = 0; i < 20; i++) {
+          atOnce("Semaphore.release", () => semaphore.release());
+          atOnce("Semaphore.tryAcquire", () => assert(semaphore.tryAcquire()));
+          atOnce("Lock.tryAcquire and release", () => lock.tryAcquire()?.release());
+          atOnce("new Lock", () => {
+            using own = new Lock();
+            own.tryAcquire()!.release();
+          });
+          atOnce("new Queue", () => {
+            using own = new Queue<number>();
+            assert(own.tryPut(1));
+            assertEquals(own.tryGet(), { value: 1 });
+          });
+          const filler = new Uint8Array(100).fill(survivor.sent);
+          atOnce("tryPut", () => assert(work.tryPut([survivor.sent++, null, filler])));
+        }
+        // Time-outs and aborts hold, whatever the stopped process is in the middle of.
+        let started = performance.now();
+        await lock.acquire({ timeout: 30 }).then(
+          (guard) => guard.release(),
+          (error) => assert(error instanceof TimeoutError, String(error)),
+        );
+        assertLess(performance.now() - started, AT_ONCE_MS, "a lock's time-out did not hold");
+        await survivor.stop();
+        while (survivor.takeOne());
+        started = performance.now();
+        await assertRejects(() => results.get({ timeout: 30 }), Empty);
+        const aborter = new AbortController();
+        const aborted = results.get({ signal: aborter.signal });
+        aborter.abort(new Error("enough"));
+        await assertRejects(() => aborted, Error, "enough");
+        assertLess(performance.now() - started, AT_ONCE_MS, "a queue's time-out or abort did not hold");
+        survivor.goOn();
+        killProcess(child.pid!, signals.SIGCONT);
+        assertEquals(await child.join({ timeout: 40_000 }), 0);
+        await survivor.settle(false);
+      } finally {
+        if (child.exitCode === null) child.kill();
+        await survivor.stop();
+      }
+      survivor.dispose();
+      await backTo(before);
+    });
+  }
+});
+
+describe("a stopped process", () => {
+  timed("keeps the lock that it holds, and gives it on when it goes on", 30_000, async () => {
+    using lock = new Lock();
+    using ready = new Queue<string>();
+    await using child = await new Process({ target: holdThenRelease, args: [lock, ready] }).start();
+    assertEquals(await ready.get({ timeout: STALL_MS }), "held");
+    killProcess(child.pid!, signals.SIGSTOP);
+    await within(STALL_MS, "the stop", () => state(child.pid!) === "T");
+    await assertRejects(() => lock.acquire({ timeout: 500 }), TimeoutError);
+    assertEquals(lock.tryAcquire(), null);
+    const waiting = lock.acquire({ timeout: STALL_MS });
+    await ready.put("release");
+    await pause(100);
+    killProcess(child.pid!, signals.SIGCONT);
+    const guard = await waiting;
+    assertEquals(guard.abandoned, false);
+    guard.release();
+    assertEquals(await child.join({ timeout: STALL_MS }), 0);
+  });
+});
+
+describe("the end", () => {
+  it("leaves the session", async () => {
+    rmSync(journals, { recursive: true });
+    await session()[Symbol.asyncDispose]();
+  });
+});
