@@ -12,10 +12,9 @@ import {
   processId,
   signals,
   sleepSync,
-  spawn,
   waitProcess,
 } from "../platform/mod.ts";
-import { childCommand, childMain, isMainThread } from "../platform/runtime/command_line.ts";
+import { isMainThread } from "../platform/runtime/globals.ts";
 import type { Sentinel } from "../platform/runtime/loop.ts";
 import { agentAt } from "./core/agents.ts";
 import { clearTimeout, now, setTimeout } from "./core/clock.ts";
@@ -23,7 +22,7 @@ import { A_PARENT, A_PID } from "./core/layout.ts";
 import { CHILD_ARENA_FD, CHILD_SENTINEL_FD, current, type Session } from "./core/session.ts";
 import { checkWait, type SyncWaitOptions, type WaitOptions } from "./core/waits.ts";
 import { TimeoutError } from "./errors.ts";
-import { type Launch, prepareLaunch } from "./launch.ts";
+import type { Launch } from "./launch.ts";
 import { taskReference } from "./task.ts";
 
 /** How a child comes into being. */
@@ -171,7 +170,6 @@ export class Process<A extends unknown[] = unknown[]> {
    * @throws {TypeError} an argument cannot be copied to another process; it was started already
    * @throws {SystemError} the system refuses: EAGAIN, ENOMEM, ENOENT for `cwd`
    */
-  // deno-lint-ignore require-await -- all of it is done before the first await; errors reject
   async start(): Promise<this> {
     this.#checkOpen();
     if (this.#running !== undefined || this.#exitCode !== null) {
@@ -180,6 +178,11 @@ export class Process<A extends unknown[] = unknown[]> {
     const { target, args = [], env = {}, clearEnv = false, cwd, processGroup = false, ...rest } =
       this.#options;
     const reference = target instanceof URL ? null : taskReference(target)!;
+    // Loaded by those who start processes only: a fifth of this module.
+    const { childCommand, childMain, prepareLaunch, spawn } = await import("./start.ts");
+    if (this.#running !== undefined) {
+      throw new TypeError("Cannot start the process: it was started already; make another one");
+    }
     const session = current();
     const { main } = childMain(bootstrapUrl, reference?.url ?? (target as URL).href);
     const command = childCommand({ main });

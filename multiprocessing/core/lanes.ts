@@ -462,7 +462,8 @@ export class Consumer {
         if (kind === COMMITTED) {
           // What is done before it is passed at once: handles that came with it are then no longer on their way.
           if (
-            allDone && position !== read && Atomics.compareExchange(m, lane + LN_READ, read, position) !== read
+            allDone && position !== read &&
+            Atomics.compareExchange(m, lane + LN_READ, read, position) !== read
           ) continue restart;
           const found = this.#found;
           found.lane = lane;
