@@ -16,7 +16,7 @@ import { cpuCount, Lock, Process, Queue } from "../mod.ts";
 import { FileCounter } from "./demo/count.ts";
 import { type FileEntry, filesUnder } from "./demo/files.ts";
 import { Progress } from "./demo/progress.ts";
-import { StallWatch } from "./demo/stall.ts";
+import { type Stall, StallWatch } from "./demo/stall.ts";
 import { TotalFile, type Totals } from "./demo/total.ts";
 import { countFiles, type Job, type Outcome, outcomeOf, type Result } from "./demo/worker.ts";
 
@@ -31,8 +31,7 @@ interface Run {
 
 interface ParallelRun extends Run {
   readonly total: Totals;
-  /** Milliseconds. */
-  readonly longestStall: number;
+  readonly stalls: { readonly starting: Stall; readonly longest: Stall; readonly busiest: Stall };
 }
 
 /** The plain program: one process, no part of this module. */
@@ -67,7 +66,7 @@ async function inParallel(
   const totalPath = join(own, "total");
   TotalFile.create(totalPath);
   using progress = new Progress(process.stdout, `${processes} processes`.padEnd(17), bytes);
-  using stalls = new StallWatch();
+  using watch = new StallWatch();
   try {
     const start = performance.now();
     using jobs = new Queue<Job>({ maxSize: processes * JOBS_AHEAD });
@@ -97,6 +96,8 @@ async function inParallel(
         }
       }));
     }
+    await new Promise((resolve) => setTimeout(resolve, 2)); // the watch's turn
+    const starting = watch.take().longest;
     const feeding = (async () => {
       for (const [index, { name }] of files.entries()) await jobs.put({ index, name }, { signal });
       jobs.shutdown();
@@ -115,7 +116,7 @@ async function inParallel(
     signal.throwIfAborted();
     const seconds = (performance.now() - start) / 1000;
     using total = new TotalFile(totalPath);
-    return { outcomes, seconds, total: total.read(), longestStall: stalls.longest };
+    return { outcomes, seconds, total: total.read(), stalls: { starting, ...watch.take() } };
   } finally {
     await rm(own, { recursive: true });
   }
@@ -207,7 +208,13 @@ async function main(args: string[]): Promise<number> {
     row("one process", one, one),
     row(`${processes} processes`, many, one),
   ]);
-  console.log(`longest stall of the parent's event loop: ${many.longestStall.toFixed(1)} ms`);
+  const { starting, longest, busiest } = many.stalls;
+  const ms = (value: number): string => `${value.toFixed(1)} ms`;
+  console.log(
+    `longest stall of the parent's event loop: ${ms(longest.late)}, of which it worked ${ms(longest.own)} ` +
+      `(the rest it waited for a processor); by its own work: ${ms(busiest.own)}; ` +
+      `while it started the processes: ${ms(starting.late)}`,
+  );
 
   let differences = 0;
   for (const [index, { name }] of files.entries()) {
@@ -223,7 +230,7 @@ async function main(args: string[]): Promise<number> {
     console.error(`different: the total under the lock is ${found}, and should be ${expected}`);
   }
   if (differences > 0) {
-    console.error(`${differences} differences`);
+    console.error(differences === 1 ? "1 difference" : `${differences} differences`);
     return 1;
   }
   console.log(

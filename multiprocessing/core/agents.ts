@@ -139,14 +139,14 @@ export class Agents {
     let token = 0;
     try {
       if (Atomics.load(m, at + A_PID) === 0 || !this.#isSlotDead(slot)) return;
+      if (this.#isLeftToItsProcess(at) && isByteLocked(arena.fd, slot)) return;
       token = (Atomics.load(m, at + A_GEN) << TOKEN_SLOT_BITS) | slot;
       arena.slot = slot;
       // Who joins a full table has no token yet; what it takes over stays the dead's, for the next reaper.
       if (ownToken === 0) arena.token = token;
       this.scrub(token);
       crashPoint("agent.reaped");
-      this.#closeOfTerminatedWorker(at);
-      Atomics.store(m, at + A_PID, 0);
+      this.#freeSlot(at, slot);
     } finally {
       arena.slot = own;
       arena.token = ownToken;
@@ -179,11 +179,22 @@ export class Agents {
     unlockByte(arena.fd, arena.slot);
   }
 
-  #closeOfTerminatedWorker(at: number): void {
+  /** Frees the slot. That of a terminated Worker stays locked, by its descriptor and its mapping, until its own process unlocks it or ends. */
+  #freeSlot(at: number, slot: number): void {
     const m = this.#arena.i32;
-    if ((m[at + A_KIND] & KIND_WORKER) !== 0 && m[at + A_PID] === processId()) {
-      this.onWorkerGone?.(m[at + A_FD]);
+    if ((m[at + A_KIND] & KIND_WORKER) !== 0) {
+      if (m[at + A_PID] === processId()) {
+        unlockByte(m[at + A_FD], slot);
+        this.onWorkerGone?.(m[at + A_FD]);
+      } else if (isByteLocked(this.#arena.fd, slot)) return void Atomics.store(m, at + A_TID, 0);
     }
+    Atomics.store(m, at + A_PID, 0);
+  }
+
+  /** Whether all that another process can do for a terminated Worker was done. */
+  #isLeftToItsProcess(at: number): boolean {
+    const m = this.#arena.i32;
+    return (m[at + A_KIND] & KIND_WORKER) !== 0 && m[at + A_TID] === 0 && m[at + A_PID] !== processId();
   }
 
   /** Told the descriptors that a terminated Worker of this process left open. */

@@ -56,6 +56,11 @@ export function state(pid: number): string | null {
   }
 }
 
+/** Number of a process's parent. */
+export function parentOf(pid: number | "self"): number {
+  return Number(readFileSync(`/proc/${pid}/stat`, "latin1").replace(/^.*\) . /s, "").split(" ")[0]);
+}
+
 /** What the arena holds. Spans differ with the order of frees; see {@linkcode checkSpans}. */
 export function use(): { blocks: number; agents: number; held: number } {
   const { blocks, agents, held } = current().use();
@@ -137,17 +142,20 @@ export class Program implements AsyncDisposable {
 
   constructor(
     [file, args]: [string, string[]],
-    options: { env?: Record<string, string | undefined>; detached?: boolean } = {},
+    { env = {}, detached = false, inherit = false }: {
+      /** Variables over this process's own; undefined takes one away. */
+      env?: Record<string, string | undefined>;
+      detached?: boolean;
+      /** Whether it reads and writes where this process does. */
+      inherit?: boolean;
+    } = {},
   ) {
     this.child = spawn(file, args, {
-      env: { ...process.env, NO_COLOR: "1", ...options.env },
-      detached: options.detached ?? false,
-      stdio: ["pipe", "pipe", "pipe"],
-    });
-    this.child.stderr!.on("data", (data) => this.errors += data);
-    createInterface({ input: this.child.stdout! }).on("line", (line) => {
-      this.#lines.push(line);
-      this.#arrived();
+      env: Object.fromEntries(
+        Object.entries({ ...process.env, NO_COLOR: "1", ...env }).filter(([, value]) => value !== undefined),
+      ),
+      detached,
+      stdio: inherit ? "inherit" : "pipe",
     });
     this.exited = new Promise((resolve) =>
       this.child.on("close", (code, signal) => {
@@ -156,6 +164,12 @@ export class Program implements AsyncDisposable {
         resolve(code ?? signal!);
       })
     );
+    if (inherit) return;
+    this.child.stderr!.on("data", (data) => this.errors += data);
+    createInterface({ input: this.child.stdout! }).on("line", (line) => {
+      this.#lines.push(line);
+      this.#arrived();
+    });
   }
 
   get pid(): number {

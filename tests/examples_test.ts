@@ -1,0 +1,69 @@
+import { spawnSync } from "node:child_process";
+import { readdirSync } from "node:fs";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { assertEquals } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+
+const folder = fileURLToPath(new URL("../examples/", import.meta.url));
+const LIMIT_MS = 60_000;
+
+/** All that each example prints. */
+const output = new Map([
+  ["lock.ts", [
+    "counted to 300",
+    "without waiting: null",
+    "within 20 ms: TimeoutError",
+    "its owner died: true with exit code -9",
+  ]],
+  ["queue.ts", [
+    "sum of 1 to 1000: 500500",
+    "maker ended with 0",
+    "adder ended with 0",
+    "nothing there: null",
+    "within 10 ms: Empty",
+    "after the shutdown: true",
+  ]],
+  ["semaphore.ts", ["visits: 6", "never more than two at once: true", "permits left: 2"]],
+  ["worker_thread.ts", [
+    "the main thread may not block: true",
+    "the Worker joined the session: true",
+    "its child's result: 144 exit code: 0",
+    "meanwhile the event loop turned: true",
+  ]],
+  ["workers.ts", [
+    "primes up to 10: 4",
+    "primes up to 100: 25",
+    "primes up to 1000: 168",
+    "primes up to 10000: 1229",
+    "primes up to 100000: 9592",
+    "primes up to 1000000: 78498",
+    "exit codes are 0: true",
+    "the event loop turned: true",
+  ]],
+]);
+
+/** Each is the first of a session of its own. */
+const { GEVENTMP_SESSION: _, ...inherited } = process.env;
+const env = { ...inherited, NO_COLOR: "1" };
+
+describe("examples", () => {
+  it("are all here", () => {
+    assertEquals(
+      readdirSync(folder).filter((name) => name.endsWith(".ts")).sort(),
+      [...output.keys()].sort(),
+    );
+  });
+
+  for (const [name, lines] of output) {
+    it(name, () => {
+      const flags = "Bun" in globalThis ? [] : ["run", "-A", "--no-prompt", "--no-check"];
+      const { status, stdout, stderr } = spawnSync(process.execPath, [...flags, folder + name], {
+        encoding: "utf8",
+        timeout: LIMIT_MS,
+        env,
+      });
+      assertEquals({ status, stderr, lines: stdout.trimEnd().split("\n") }, { status: 0, stderr: "", lines });
+    });
+  }
+});
