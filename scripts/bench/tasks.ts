@@ -61,11 +61,53 @@ export const contend = task(
   },
 );
 
-/** The same load without this module: as much processor time in each turn of the loop. */
-export const burn = task(import.meta, async function burn(until: number, perTurn: number) {
-  while (Date.now() < until) {
-    const end = cpu() + perTurn;
-    while (cpu() < end) await Promise.resolve();
-    await turn();
+/** What {@linkcode contend} uses, within one process and without this module. */
+class OwnPermits {
+  #free: number;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(free: number) {
+    this.#free = free;
   }
-});
+
+  acquire(): Promise<{ release(): void }> {
+    const permit = { release: () => this.release() };
+    if (this.#free > 0) {
+      this.#free--;
+      return Promise.resolve(permit);
+    }
+    return new Promise((resolve) => this.#waiting.push(() => resolve(permit)));
+  }
+
+  release(): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#free++;
+    else next();
+  }
+}
+
+/**
+ * The same load without this module: the same program with objects of its own process, then as much processor time as {@linkcode contend} took for
+ * a turn. Both make garbage and are compiled alike, which the loops of other processes feel when processors are few.
+ */
+export const contendAlone = task(
+  import.meta,
+  async function contendAlone(until: number, perTurn: number) {
+    const lock = new OwnPermits(1);
+    const semaphore = new OwnPermits(4);
+    const queue: Uint8Array[] = [];
+    while (Date.now() < until) {
+      const end = cpu() + perTurn;
+      do {
+        for (let i = 0; i < 20; i++) {
+          (await lock.acquire()).release();
+          await semaphore.acquire();
+          semaphore.release();
+          await Promise.resolve(queue.push(Uint8Array.of(i)));
+          await Promise.resolve(queue.shift());
+        }
+      } while (cpu() < end);
+      await turn();
+    }
+  },
+);

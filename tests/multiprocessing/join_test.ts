@@ -72,7 +72,10 @@ async function runByOwnCall([file, args]: [string, string[]]): Promise<string> {
   const { Bun, Deno } = globalThis as unknown as {
     Bun?: { spawn(line: string[], options: object): { stdout: ReadableStream; exited: Promise<number> } };
     Deno?: {
-      Command: new (file: string, options: object) => { output(): Promise<{ code: number; stdout: Uint8Array }> };
+      Command: new (
+        file: string,
+        options: object,
+      ) => { output(): Promise<{ code: number; stdout: Uint8Array }> };
     };
   };
   if (Bun !== undefined) {
@@ -81,7 +84,8 @@ async function runByOwnCall([file, args]: [string, string[]]): Promise<string> {
     assertEquals(await child.exited, 0);
     return text;
   }
-  const { code, stdout } = await new Deno!.Command(file, { args, stdout: "piped", stderr: "inherit" }).output();
+  const { code, stdout } = await new Deno!.Command(file, { args, stdout: "piped", stderr: "inherit" })
+    .output();
   assertEquals(code, 0);
   return new TextDecoder().decode(stdout);
 }
@@ -173,7 +177,9 @@ describe("in the session is", () => {
   timed(`a ${otherRuntime} program that is killed with a lock in its hand`, 40_000, async () => {
     const before = use();
     const lock = new Lock();
-    await using program = new Program(command(otherRuntime, "join_program.ts", ["hold", nameHandles([lock])]));
+    await using program = new Program(
+      command(otherRuntime, "join_program.ts", ["hold", nameHandles([lock])]),
+    );
     assertEquals(JSON.parse(await program.line()), "held");
     const waiting = lock.acquire({ timeout: STALL_MS });
     program.child.kill("SIGKILL");
@@ -238,7 +244,10 @@ describe("not in the session is", () => {
       env: { GEVENTMP_SESSION: [LAYOUT + 1, ...rest].join(":") },
     });
     const { error } = JSON.parse(await program.line());
-    assertMatch(error, /^Cannot join the session of process \d+: its shared memory has layout version 2, and .* version 1 of/);
+    assertMatch(
+      error,
+      /^Cannot join the session of process \d+: its shared memory has layout version 2, and .* version 1 of/,
+    );
     assertMatch(error, /use one version/);
     assertEquals(await program.exited, 0);
     assertEquals(use(), before);

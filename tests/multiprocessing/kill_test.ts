@@ -12,7 +12,18 @@ import { Lock, Process, Queue, session } from "../../mod.ts";
 import { fallbacksForced } from "../../platform/mod.ts";
 import { consume, hold, type Item, produce } from "../fixtures/kill_tasks.ts";
 import { checksum } from "../fixtures/crash_tasks.ts";
-import { backTo, command, pause, Program, STALL_MS, state, thisRuntime, timed, use, within } from "./support.ts";
+import {
+  backTo,
+  command,
+  pause,
+  Program,
+  STALL_MS,
+  state,
+  thisRuntime,
+  timed,
+  use,
+  within,
+} from "./support.ts";
 
 const KILLS = Number(process.env.GEVENTMP_STRESS ?? 120);
 const ROLES = ["produce", "consume", "hold"] as const;
@@ -71,7 +82,9 @@ describe("killed at random", () => {
     for (const worker of living.filter(({ role }) => role !== "consume")) {
       assertEquals(await worker.process.join({ timeout: STALL_MS }), 0, worker.role);
     }
-    for (const worker of living) assertEquals(await worker.process.join({ timeout: STALL_MS }), 0, worker.role);
+    for (const worker of living) {
+      assertEquals(await worker.process.join({ timeout: STALL_MS }), 0, worker.role);
+    }
 
     const delivered = new Map<string, number>();
     const note = (key: string): void => void delivered.set(key, (delivered.get(key) ?? 0) + 1);
@@ -83,7 +96,8 @@ describe("killed at random", () => {
     }
     const twice = [...delivered].filter(([, times]) => times > 1).map(([key]) => key);
     assertEquals(twice, [], "delivered twice");
-    const killed = (role: Role): number => workers.filter((worker) => worker.role === role && worker.killed).length;
+    const killed = (role: Role): number =>
+      workers.filter((worker) => worker.role === role && worker.killed).length;
     let missing = 0;
     let told = 0;
     for (const { who, journal, killed } of workers.filter(({ role }) => role === "produce")) {
@@ -94,7 +108,10 @@ describe("killed at random", () => {
       if (killed) delivered.delete(`${who} ${acknowledged.length}`);
     }
     assertEquals([...delivered.keys()], [], "delivered, and never put");
-    assert(missing <= killed("consume"), `${missing} of ${told} items lost, ${killed("consume")} consumers killed`);
+    assert(
+      missing <= killed("consume"),
+      `${missing} of ${told} items lost, ${killed("consume")} consumers killed`,
+    );
     assert(told > KILLS * 5, `only ${told} items were put`);
     assert(queue.tryPut([0, 0, 0, new Uint8Array(0)]), "the queue counts items that are gone");
     {
@@ -110,14 +127,17 @@ describe("killed at random", () => {
 
 describe("killed all at once", () => {
   timed("a session leaves nothing", 60_000, async () => {
-    const traces = (): string[] => [
-      // All but CPython's, of a benchmark that runs beside.
-      ...readdirSync("/dev/shm").filter((name) => !name.startsWith("sem.mp-")),
-      ...readdirSync(tmpdir()).filter((name) => name.startsWith("geventmp")),
-    ].sort();
+    const traces = (): string[] =>
+      [
+        // All but CPython's, of a benchmark that runs beside.
+        ...readdirSync("/dev/shm").filter((name) => !name.startsWith("sem.mp-")),
+        ...readdirSync(tmpdir()).filter((name) => name.startsWith("geventmp")),
+      ].sort();
     const before = traces();
     // A session of its own, not one of this process's.
-    await using root = new Program(command(thisRuntime, "kill_root.ts"), { env: { GEVENTMP_SESSION: undefined } });
+    await using root = new Program(command(thisRuntime, "kill_root.ts"), {
+      env: { GEVENTMP_SESSION: undefined },
+    });
     const { pids, nonce } = JSON.parse(await root.line()) as { pids: number[]; nonce: string };
     assertEquals(pids.length, 5);
     // Stopped first, so that none sees another's end before its own.

@@ -1,0 +1,102 @@
+/** Many waits at once, and many objects one after the other. */
+import { assert, assertEquals, assertLess, assertLessOrEqual } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { type Guard, Lock, Process, Queue, Semaphore, session, TimeoutError } from "../../mod.ts";
+import { holdThenRelease } from "../fixtures/tasks.ts";
+import { backTo, command, descriptors, Program, STALL_MS, thisRuntime, timed, use } from "./support.ts";
+
+const text = fileURLToPath(new URL("./session_test.ts", import.meta.url));
+
+describe("waits pending at once", () => {
+  for (const count of [33, 1000]) {
+    timed(`${count}, and files can be read`, 60_000, async () => {
+      const before = use();
+      const open = descriptors();
+      const queues = Array.from({ length: count }, () => new Queue<number>());
+      const gets = queues.map((queue) => queue.get({ timeout: STALL_MS }));
+      const semaphore = new Semaphore(0);
+      const acquires = queues.map(() => semaphore.acquire({ timeout: STALL_MS }));
+      const started = performance.now();
+      for (let i = 0; i < 40; i++) assert((await readFile(text, "utf8")).includes("and files can be read"));
+      assertLess(performance.now() - started, 5000);
+      assertLessOrEqual(descriptors(), open + 4, "a wait costs a descriptor");
+      queues.forEach((queue, i) => queue.tryPut(i));
+      semaphore.release(count);
+      assertEquals(await Promise.all(gets), queues.map((_, i) => i));
+      await Promise.all(acquires);
+      assertEquals(semaphore.getValue(), 0);
+      for (const queue of queues) queue[Symbol.dispose]();
+      semaphore[Symbol.dispose]();
+      await backTo(before);
+    });
+  }
+
+  timed(
+    "1,000 for one lock that another process holds, of which 900 are aborted or time out",
+    60_000,
+    async () => {
+      const before = use();
+      const lock = new Lock();
+      const ready = new Queue<string>();
+      const child = await new Process({ target: holdThenRelease, args: [lock, ready] }).start();
+      assertEquals(await ready.get({ timeout: STALL_MS }), "held");
+      const served: number[] = [];
+      let inside = 0;
+      const aborted: AbortController[] = [];
+      const waits = Array.from({ length: 1000 }, (_, i) => {
+        const enter = async (guard: Guard): Promise<string> => {
+          assertEquals(++inside, 1);
+          await Promise.resolve();
+          inside--;
+          served.push(i);
+          guard.release();
+          return "served";
+        };
+        if (i % 10 === 0) return lock.acquire({ timeout: STALL_MS }).then(enter);
+        const aborter = new AbortController();
+        if (i % 2 === 0) aborted.push(aborter);
+        return lock.acquire({ timeout: i % 2 === 0 ? STALL_MS : 50, signal: aborter.signal }).then(
+          enter,
+          (error) => error instanceof TimeoutError ? "late" : String(error),
+        );
+      });
+      // From the last to the first, so that each change of the list is in its middle or at its head.
+      for (const aborter of aborted.reverse()) aborter.abort("aborted");
+      await Promise.all(waits.filter((_, i) => i % 10 !== 0));
+      await ready.put("release");
+      const ends = await Promise.all(waits);
+      const count = (end: string): number => ends.filter((each) => each === end).length;
+      assertEquals({ served: count("served"), late: count("late"), aborted: count("aborted") }, {
+        served: 100,
+        late: 500,
+        aborted: 400,
+      });
+      assertEquals(served, Array.from({ length: 100 }, (_, i) => i * 10), "not in order");
+      assertEquals(await child.join({ timeout: STALL_MS }), 0);
+      assert(lock.tryAcquire() !== null);
+      for (const handle of [lock, ready]) handle[Symbol.dispose]();
+      await backTo(before);
+    },
+  );
+});
+
+describe("100,000 locks and queues", () => {
+  for (const how of ["dispose", "drop"]) {
+    timed(`that are ${how === "drop" ? "dropped" : "disposed"} leave nothing`, 110_000, async () => {
+      await using program = new Program(command(thisRuntime, "cycle_program.ts", [how, "100000"]), {
+        env: { GEVENTMP_SESSION: undefined },
+      });
+      const { before, after } = JSON.parse(await program.line());
+      assertEquals(after, before);
+      assertEquals(await program.exited, 0);
+    });
+  }
+});
+
+describe("the end", () => {
+  it("leaves the session", async () => {
+    await session()[Symbol.asyncDispose]();
+  });
+});
