@@ -519,6 +519,7 @@ reviver(K_SEMAPHORE, (existing) => new Semaphore(existing));
 onOpen((session) => {
   const m = session.arena.i32;
   session.references.rule(K_LOCK, {
+    isOwned: (block) => Atomics.load(m, block + O_WORD) >>> L_OWNER_SHIFT === session.token,
     scrubNode: (block, node, dead) => {
       const core = new LockCore(session, block, node);
       core.abandon(dead);

@@ -37,7 +37,14 @@ import type {
 export { ForeignCallError, SystemError } from "../ffi/mod.ts";
 export type { Address } from "../ffi/mod.ts";
 export { openPidFd } from "./linux/identity.ts";
-export { environ, fallbacksForced, getenv, getSharedEnv, setSharedEnv } from "./posix/environment.ts";
+export {
+  environ,
+  fallbacksForced,
+  getenv,
+  getSharedEnv,
+  setSharedEnv,
+  unsetSharedEnv,
+} from "./posix/environment.ts";
 export {
   closeFd,
   duplicate,

@@ -45,7 +45,7 @@ async function sequentially(folder: string, files: readonly FileEntry[], bytes: 
       progress.advance(size);
     }
   }
-  using progress = new Progress(process.stdout, "one process      ", bytes);
+  using progress = new Progress(process.stdout, "sequential run   ", bytes);
   const outcomes: Outcome[] = [];
   const start = performance.now();
   for (const { name, size } of files) {
@@ -65,7 +65,7 @@ async function inParallel(
   const own = await mkdtemp(join(tmpdir(), "demo-total-"));
   const totalPath = join(own, "total");
   TotalFile.create(totalPath);
-  using progress = new Progress(process.stdout, `${processes} processes`.padEnd(17), bytes);
+  using progress = new Progress(process.stdout, processesText(processes).padEnd(17), bytes);
   using watch = new StallWatch();
   try {
     const start = performance.now();
@@ -139,6 +139,10 @@ function describe(outcome: Outcome): string {
     : `${outcome.bytes} bytes, ${outcome.words} words, SHA-256 ${outcome.digest}`;
 }
 
+function processesText(count: number): string {
+  return count === 1 ? "1 process" : `${count} processes`;
+}
+
 function printTable(rows: readonly string[][]): void {
   const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
   for (const row of rows) {
@@ -203,10 +207,11 @@ async function main(args: string[]): Promise<number> {
     return 1;
   }
 
+  const name = processesText(processes);
   printTable([
     ["", "files", "bytes", "words", "seconds", "MB/s", "speed-up"],
-    row("one process", one, one),
-    row(`${processes} processes`, many, one),
+    row("sequential run", one, one),
+    row(name, many, one),
   ]);
   const { starting, longest, busiest } = many.stalls;
   const ms = (value: number): string => `${value.toFixed(1)} ms`;
@@ -217,10 +222,10 @@ async function main(args: string[]): Promise<number> {
   );
 
   let differences = 0;
-  for (const [index, { name }] of files.entries()) {
+  for (const [index, file] of files.entries()) {
     const [expected, found] = [one.outcomes[index], many.outcomes[index]].map(describe);
     if (expected === found || ++differences > DIFFERENCES_SHOWN) continue;
-    console.error(`different: ${name}\n  one process: ${expected}\n  ${processes} processes: ${found}`);
+    console.error(`different: ${file.name}\n  sequential run: ${expected}\n  ${name}: ${found}`);
   }
   if (differences > DIFFERENCES_SHOWN) console.error(`… ${differences - DIFFERENCES_SHOWN} more`);
   const expected = JSON.stringify(totalsOf(one.outcomes));

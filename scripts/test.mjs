@@ -7,7 +7,7 @@
  *   GEVENTMP_TEST_RUNTIME=deno npm test
  */
 import { spawn } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { root, setup } from "./setup.mjs";
 
@@ -19,6 +19,7 @@ const runtimes = ["deno", "bun"].filter((name) =>
 );
 let passed = 0;
 let failed = 0;
+let suites = 0;
 const failures = [];
 
 /** Runs a program in a process group of its own, which is killed when it takes too long. */
@@ -68,27 +69,24 @@ async function check(name, program, args, options) {
   note(name, code === 0, code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 }, started, output);
 }
 
-/** What a test may have left behind on this machine. */
-function traces() {
-  const list = (folder, keep) => {
+/** What a suite left behind: shared memory with a name, files in the folder that it was given, and processes with its mark. */
+function traces(mark, folder) {
+  const list = (path) => {
     try {
-      return readdirSync(folder).filter(keep).map((name) => join(folder, name));
+      return readdirSync(path).map((name) => join(path, name));
     } catch {
       return [];
     }
   };
-  const processes = list("/proc", (name) => /^\d+$/.test(name)).filter((folder) => {
+  const processes = list("/proc").filter((path) => {
     try {
-      return readFileSync(join(folder, "environ"), "latin1").includes("GEVENTMP_SESSION=");
+      return /^\/proc\/\d+$/.test(path) &&
+        readFileSync(join(path, "environ"), "latin1").includes(`GEVENTMP_TEST_MARK=${mark}\0`);
     } catch {
       return false;
     }
   });
-  return [
-    ...list("/dev/shm", () => true),
-    ...list("/tmp", (name) => name.startsWith("geventmp-")),
-    ...processes,
-  ];
+  return [...list("/dev/shm"), ...list(folder), ...processes];
 }
 
 /** Counts of the runners' closing lines. A suite that crashed, or ran nothing, has failed. */
@@ -105,7 +103,10 @@ export function countsOf(runtime, code, output) {
 
 async function suite(runtime, file, forced) {
   const started = performance.now();
-  const before = new Set(traces());
+  const mark = `${process.pid}-${suites++}`;
+  // Sessions with a path make their folder here; the name must leave room for a socket's.
+  const folder = mkdtempSync("/tmp/gt-");
+  const before = new Set(traces(mark, folder));
   const args = runtime === "deno"
     ? ["test", "-A", "--no-prompt", "--no-check", "--v8-flags=--expose-gc", file]
     : ["test", "--timeout", "120000", `./${file}`];
@@ -116,10 +117,11 @@ async function suite(runtime, file, forced) {
   // What is about to end gets a moment to do so.
   let left = [];
   for (let i = 0; i < 20; i++) {
-    left = traces().filter((trace) => !before.has(trace));
+    left = traces(mark, folder).filter((trace) => !before.has(trace));
     if (left.length === 0) break;
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
+  rmSync(folder, { recursive: true, force: true });
   if (left.length > 0) counts.failed++;
   note(
     `${file} on ${runtime}${forced ? ", Darwin's fallbacks" : ""}`,

@@ -1,5 +1,7 @@
 import { spawnSync } from "node:child_process";
-import { readdirSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { assertEquals } from "@std/assert";
@@ -47,6 +49,16 @@ const output = new Map([
 const { GEVENTMP_SESSION: _, ...inherited } = process.env;
 const env = { ...inherited, NO_COLOR: "1" };
 
+function run(path: string): { status: number | null; stderr: string; lines: string[] } {
+  const flags = "Bun" in globalThis ? [] : ["run", "-A", "--no-prompt", "--no-check"];
+  const { status, stdout, stderr } = spawnSync(process.execPath, [...flags, path], {
+    encoding: "utf8",
+    timeout: LIMIT_MS,
+    env,
+  });
+  return { status, stderr, lines: stdout.trimEnd().split("\n") };
+}
+
 describe("examples", () => {
   it("are all here", () => {
     assertEquals(
@@ -56,14 +68,21 @@ describe("examples", () => {
   });
 
   for (const [name, lines] of output) {
-    it(name, () => {
-      const flags = "Bun" in globalThis ? [] : ["run", "-A", "--no-prompt", "--no-check"];
-      const { status, stdout, stderr } = spawnSync(process.execPath, [...flags, folder + name], {
-        encoding: "utf8",
-        timeout: LIMIT_MS,
-        env,
-      });
-      assertEquals({ status, stderr, lines: stdout.trimEnd().split("\n") }, { status: 0, stderr: "", lines });
-    });
+    it(name, () => assertEquals(run(folder + name), { status: 0, stderr: "", lines }));
   }
+
+  it("README's quick start", () => {
+    const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
+    const [program] = [...readme.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, text]) => text).filter((text) =>
+      text.startsWith("import")
+    );
+    const own = mkdtempSync(join(tmpdir(), "quick-start-"));
+    try {
+      const mod = new URL("../mod.ts", import.meta.url).href;
+      writeFileSync(join(own, "main.ts"), program.replace('"@karellen/geventmp"', JSON.stringify(mod)));
+      assertEquals(run(join(own, "main.ts")), { status: 0, stderr: "", lines: ["338350"] });
+    } finally {
+      rmSync(own, { recursive: true });
+    }
+  });
 });

@@ -6,5 +6,5 @@ const joined = session().inherited;
 using results = new Queue<number>();
 const child = await new Process({ target: square, args: [12, results] }).start();
 const result = results.getSync({ timeout: 30_000 });
-const toMain = self as unknown as { postMessage(report: unknown): void };
+const toMain = globalThis as unknown as { postMessage(report: unknown): void };
 toMain.postMessage({ joined, result, exitCode: await child.join() });

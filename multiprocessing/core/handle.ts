@@ -21,8 +21,15 @@ function letGo(reference: Reference): void {
   if (!reference.session.closed) reference.session.references.release(reference.block);
 }
 
-/** Best effort, as collections come when they come; dispose what must be gone at once. */
-const dropped = new FinalizationRegistry<Reference>(letGo);
+/**
+ * Best effort, as collections come when they come; dispose what must be gone at once. A lock that is held stays held though nothing refers to it
+ * any more: only its owner's end, or a dispose, gives it up.
+ */
+const dropped = new FinalizationRegistry<Reference>((reference) => {
+  const { session, block } = reference;
+  if (!session.closed && !reference.released && session.references.isLastOfOwned(block)) return;
+  letGo(reference);
+});
 
 const NEW: unique symbol = Symbol("new block");
 

@@ -44,6 +44,8 @@ import { NodeCursor } from "./waits.ts";
 
 /** What a kind of block does when an agent, or the block itself, comes to its end. */
 export interface KindRules {
+  /** Whether this agent holds the object itself, as a lock is held: then a handle that was merely dropped does not give it up. */
+  isOwned?(block: Block): boolean;
   /** The dead agent had this node: undo what it held and pass on what it was woken for. Repeatable. */
   scrubNode?(block: Block, node: number, dead: number): void;
   /** For blocks without nodes: frees what the dead agent did not finish linking. Repeatable. */
@@ -121,6 +123,12 @@ export class References {
         held = { node: this.claim(block, this.#arena.token), count: 1, shared: undefined },
       );}
     return held;
+  }
+
+  /** Whether dropping a handle would give up what this agent owns. */
+  isLastOfOwned(block: Block): boolean {
+    return this.#held.get(block)?.count === 1 &&
+      this.#rules.get(this.#arena.i32[block + B_INFO])?.isOwned?.(block) === true;
   }
 
   /** Drops one handle's reference. */

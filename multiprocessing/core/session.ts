@@ -31,6 +31,7 @@ import {
   threadId,
   threadStartTime,
   unmapShared,
+  unsetSharedEnv,
 } from "../../platform/mod.ts";
 import { isMainThread } from "../../platform/runtime/globals.ts";
 import {
@@ -211,7 +212,7 @@ export class Session {
     if (joined !== null) return joined;
     const made = Session.#make();
     // Two agents of one process may come here at once: the variable's first writer wins.
-    setSharedEnv(SESSION_VARIABLE, made.record(), record !== null);
+    setSharedEnv(SESSION_VARIABLE, made.record(), text !== null);
     const now = parseRecord(getSharedEnv(SESSION_VARIABLE) ?? "");
     if (now === null || now.nonce === made.#nonce) return made;
     const other = Session.#join(now);
@@ -254,6 +255,11 @@ export class Session {
       root: record.root,
       path: record.path ?? null,
     });
+    if (slot < 0 && session.#isAlone()) {
+      // A file with a name outlives a session whose members were all killed. This removes it.
+      session.#leave();
+      return null;
+    }
     // From here on our own descendants look here first.
     setSharedEnv(SESSION_VARIABLE, session.record(), true);
     return session;
@@ -340,18 +346,23 @@ export class Session {
     await new Promise<void>((resolve) => setTimeout(resolve, 0));
   }
 
+  #isAlone(): boolean {
+    return this.agents.all().every((token) => this.agents.isDead(token) || token === this.token);
+  }
+
   #leave(): void {
+    this.waits.close(new SessionError("Cannot go on waiting: this agent left the session"));
     this.closed = true;
     this.#doorbell?.close();
     if (this.#path !== null) removeFile(this.#bellName(this.token));
     this.ringers.close();
     this.arena.leave();
     this.agents.leave();
-    const last = this.#path !== null && this.agents.all().every((token) => this.agents.isDead(token));
+    const last = this.#path !== null && this.#isAlone();
     closeFd(this.arena.fd);
     this.arena.unmap();
     if (last) removeShared(this.#path!);
-    if (!this.inherited) setSharedEnv(SESSION_VARIABLE, "", true);
+    if (!this.inherited) unsetSharedEnv(SESSION_VARIABLE);
   }
 }
 

@@ -182,6 +182,7 @@ export class Waits {
   readonly #waiting = new Set<WaitList<unknown>>();
   #refs = 0;
   #beating = false;
+  #closed = false;
   #bellOpen = false;
   #localWake = false;
   #spinCredit: number | undefined;
@@ -221,6 +222,8 @@ export class Waits {
   readonly rung = (): void => section(() => this.#look());
 
   #look(): void {
+    // Woken by itself just before it left.
+    if (this.#closed) return;
     this.#arm();
     const m = this.arena.i32;
     for (const list of this.#waiting) if ((Atomics.load(m, list.at) & 3) === WOKEN) list.service(true);
@@ -263,6 +266,7 @@ export class Waits {
 
   /** Ends everything: each wait rejects with `reason`. */
   close(reason: unknown): void {
+    this.#closed = true;
     for (const list of [...this.#waiting]) list.rejectAll(reason);
     if (this.#beating) this.#heartbeat.stop();
     this.#beating = false;

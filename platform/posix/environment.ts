@@ -52,6 +52,14 @@ export function setSharedEnv(name: string, value: string, overwrite: boolean): v
   if (scriptEnvironment !== null && (overwrite || !scriptEnvironment[name])) scriptEnvironment[name] = value;
 }
 
+/** Removes a variable that {@linkcode setSharedEnv} set. */
+export function unsetSharedEnv(name: string): void {
+  const key = cString(name);
+  check("unsetenv", libc.unsetenv(key), name);
+  keepAlive(key);
+  if (scriptEnvironment !== null) delete scriptEnvironment[name];
+}
+
 /** All environment variables. */
 export function environ(): Record<string, string> {
   const all: Record<string, string> = {};

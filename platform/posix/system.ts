@@ -135,6 +135,8 @@ const posixSymbols = {
   sysconf: { parameters: ["i32"], result: "isize" },
   // char *getenv(const char *name);
   getenv: { parameters: ["buffer"], result: "address" },
+  // int unsetenv(const char *name);
+  unsetenv: { parameters: ["buffer"], result: "i32" },
   // int setenv(const char *name, const char *value, int overwrite);
   setenv: { parameters: ["buffer", "buffer", "i32"], result: "i32" },
   // ssize_t readlink(const char *restrict path, char *restrict buf, size_t bufsize);

@@ -77,14 +77,15 @@ describe("a stopped process", () => {
   timed("keeps the lock that it holds, and gives it on when it goes on", 30_000, async () => {
     using lock = new Lock();
     using ready = new Queue<string>();
-    await using child = await new Process({ target: holdThenRelease, args: [lock, ready] }).start();
+    using go = new Queue<string>();
+    await using child = await new Process({ target: holdThenRelease, args: [lock, ready, go] }).start();
     assertEquals(await ready.get({ timeout: STALL_MS }), "held");
     killProcess(child.pid!, signals.SIGSTOP);
     await within(STALL_MS, "the stop", () => state(child.pid!) === "T");
     await assertRejects(() => lock.acquire({ timeout: 500 }), TimeoutError);
     assertEquals(lock.tryAcquire(), null);
     const waiting = lock.acquire({ timeout: STALL_MS });
-    await ready.put("release");
+    await go.put("release");
     await pause(100);
     killProcess(child.pid!, signals.SIGCONT);
     const guard = await waiting;

@@ -18,7 +18,7 @@ import {
   session,
   TimeoutError,
 } from "../../mod.ts";
-import { acquireSync, holdForEver, increment, pong, waitForEver } from "../fixtures/tasks.ts";
+import { acquireSync, holdDropped, holdForEver, increment, pong, waitForEver } from "../fixtures/tasks.ts";
 
 const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
 
@@ -149,6 +149,16 @@ describe("Lock", () => {
     assertEquals(guard.abandoned, true);
     guard.release();
     assertEquals((await lock.acquire()).abandoned, false);
+  });
+
+  it("stays held by a living process that dropped it", async () => {
+    using lock = new Lock();
+    using ready = new Queue<unknown>();
+    await using owner = await new Process({ target: holdDropped, args: [lock, ready] }).start();
+    assertEquals(await ready.get({ timeout: 20_000 }), "held");
+    await assertRejects(() => lock.acquire({ timeout: 300 }), TimeoutError);
+    owner.kill();
+    assertEquals((await lock.acquire({ timeout: 20_000 })).abandoned, true);
   });
 
   it("excludes each other's processes", async () => {

@@ -85,7 +85,7 @@ describe("demo", () => {
     assertEquals({ status, stderr }, { status: 0, stderr: "" }, stdout);
     const bytes = [...texts.values()].reduce((sum, text) => sum + text.length, 0).toLocaleString("en");
     const words = (300_005 + 40 * 39 / 2).toLocaleString("en");
-    for (const name of ["one process", "3 processes"]) {
+    for (const name of ["sequential run", "3 processes"]) {
       assertMatch(stdout, new RegExp(`^${name} +${texts.size} +${bytes} +${words} `, "m"));
     }
     assertStringIncludes(stdout, "speed-up");
@@ -96,7 +96,10 @@ describe("demo", () => {
   it("exits with 1 when a digest differs", () => {
     const { status, stderr } = run([folder], { GEVENTMP_DEMO_FAULT: "digest:below/small 7" });
     assertEquals(status, 1);
-    assertMatch(stderr, /different: below\/small 7\n +one process: .*SHA-256.*\n +\d+ processes: .*SHA-256/);
+    assertMatch(
+      stderr,
+      /different: below\/small 7\n +sequential run: .*SHA-256.*\n +\d+ process(es)?: .*SHA-256/,
+    );
     assertMatch(stderr, /^1 differences?$/m);
   });
 
