@@ -36,6 +36,7 @@ import {
   WaitList,
   type WaitOptions,
 } from "./core/waits.ts";
+import { afterTurn, isDue } from "./core/turns.ts";
 import { Empty, Full, ShutDown } from "./errors.ts";
 
 const QUEUE_BYTES = 512;
@@ -353,7 +354,9 @@ export class Queue<T = unknown> extends Handle implements AsyncIterable<T> {
       const timeout = w === NO_OPTIONS ? Infinity : checkWait(w);
       const message = encode(item);
       const { putters } = this.#core;
-      if (putters.first === undefined && this.#core.offer(message)) return Promise.resolve();
+      if (putters.first === undefined && this.#core.offer(message)) {
+        return isDue() ? afterTurn(undefined) : Promise.resolve();
+      }
       message.keep(); // the next encode reuses what is not kept
       return putters.wait(w, timeout, message).then(throwIfError);
     } catch (error) {
@@ -374,7 +377,7 @@ export class Queue<T = unknown> extends Handle implements AsyncIterable<T> {
       const { getters } = this.#core;
       if (getters.first === undefined) {
         const value = this.#core.take();
-        if (value !== NOTHING) return Promise.resolve(value as T);
+        if (value !== NOTHING) return isDue() ? afterTurn(value as T) : Promise.resolve(value as T);
         if (this.#core.flags !== 0) {
           throw new ShutDown("Cannot get: the queue was shut down, and nothing is left in it");
         }

@@ -24,6 +24,7 @@ import {
   S_WAITERS,
   SYNC_NODES,
 } from "./core/layout.ts";
+import { afterTurn, isDue } from "./core/turns.ts";
 import { TimeoutError } from "./errors.ts";
 import { onOpen, type Session } from "./core/session.ts";
 import {
@@ -249,7 +250,10 @@ export class Lock extends Handle {
       }
     }
     const abandoned = this.#core.attempt(false);
-    if (abandoned !== NOTHING) return Promise.resolve(new LockGuard(this.#core, this, abandoned));
+    if (abandoned !== NOTHING) {
+      const guard = new LockGuard(this.#core, this, abandoned);
+      return isDue() ? afterTurn(guard) : Promise.resolve(guard);
+    }
     return this.#core.waiters.wait(w, timeout).then((late) => new LockGuard(this.#core, this, late));
   }
 
@@ -443,7 +447,8 @@ export class Semaphore extends Handle {
         return Promise.reject(error);
       }
     }
-    return this.#core.attempt(false) === undefined ? Promise.resolve() : this.#core.waiters.wait(w, timeout);
+    if (this.#core.attempt(false) === undefined) return isDue() ? afterTurn(undefined) : Promise.resolve();
+    return this.#core.waiters.wait(w, timeout);
   }
 
   /** Takes a permit if there is one. */

@@ -12,9 +12,10 @@ export interface Timers {
   clearTimeout(id: unknown): void;
   setInterval(callback: () => void, milliseconds: number): unknown;
   clearInterval(id: unknown): void;
+  setImmediate(callback: () => void): unknown;
 }
 
-const names = ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] as const;
+const names = ["setTimeout", "clearTimeout", "setInterval", "clearInterval", "setImmediate"] as const;
 const properties = names.map((name) => Object.getOwnPropertyDescriptor(globalThis, name));
 let taken: Timers | undefined;
 

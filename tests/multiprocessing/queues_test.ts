@@ -44,6 +44,22 @@ describe("Queue", () => {
     }
   });
 
+  it("lets the loop turn while there is always something to take", async () => {
+    using queue = new Queue<number>();
+    using lock = new Lock();
+    let turns = 0;
+    const timer = setInterval(() => turns++, 1);
+    const start = performance.now();
+    while (performance.now() - start < 200) {
+      await queue.put(1);
+      await queue.get();
+      (await lock.acquire()).release();
+    }
+    clearInterval(timer);
+    // Without turns of the loop it would be 0.
+    assert(turns >= 5, `${turns} turns in 200 ms`);
+  });
+
   it("waits for an item", async () => {
     using queue = new Queue<string>();
     const got = [queue.get(), queue.get()];
