@@ -4,15 +4,21 @@
  *
  *   npm test                 all
  *   npm test -- queues       only test files whose path has "queues" in it, no static checks
+ *   npm test -- --static     only the static checks
  *   GEVENTMP_TEST_RUNTIME=deno npm test
  */
 import { spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { closingLine, countsOf } from "./counts.mjs";
 import { root, setup } from "./setup.mjs";
 
-const FILE_LIMIT_MS = 10 * 60_000;
-const filter = process.argv[2];
+/** For one test file, or one check. The slowest take half a minute; GEVENTMP_STRESS makes some take longer. */
+const LIMIT_MS = process.env.GEVENTMP_STRESS ? 60 * 60_000 : 3 * 60_000;
+/** How long output may follow the end of the program that was run. */
+const OUTPUT_GRACE_MS = 2_000;
+const onlyStatic = process.argv[2] === "--static";
+const filter = onlyStatic ? undefined : process.argv[2];
 const programs = setup();
 const runtimes = ["deno", "bun"].filter((name) =>
   !process.env.GEVENTMP_TEST_RUNTIME || process.env.GEVENTMP_TEST_RUNTIME === name
@@ -23,7 +29,7 @@ let suites = 0;
 const failures = [];
 
 /** Runs a program in a process group of its own, which is killed when it takes too long. */
-function run(program, args, { env = {}, limit = FILE_LIMIT_MS } = {}) {
+function run(program, args, { env = {}, limit = LIMIT_MS } = {}) {
   return new Promise((resolve) => {
     const child = spawn(program, args, {
       cwd: root,
@@ -41,6 +47,13 @@ function run(program, args, { env = {}, limit = FILE_LIMIT_MS } = {}) {
       } catch { /* gone */ }
     }, limit);
     child.on("error", (error) => output += error);
+    // A process that outlives the suite may hold its output open: it is for the leak check to find, not to be waited for.
+    child.on("exit", () => {
+      setTimeout(() => {
+        child.stdout.destroy();
+        child.stderr.destroy();
+      }, OUTPUT_GRACE_MS).unref();
+    });
     child.on("close", (code) => {
       clearTimeout(timer);
       resolve({ code, output });
@@ -89,18 +102,6 @@ function traces(mark, folder) {
   return [...list("/dev/shm"), ...list(folder), ...processes];
 }
 
-/** Counts of the runners' closing lines. A suite that crashed, or ran nothing, has failed. */
-export function countsOf(runtime, code, output) {
-  const deno = [...output.matchAll(/\| (\d+) passed (?:\([^)]*\) )?\| (\d+) failed/g)].at(-1);
-  const bunPassed = [...output.matchAll(/^\s*(\d+) pass$/gm)].at(-1);
-  const bunFailed = [...output.matchAll(/^\s*(\d+) fail$/gm)].at(-1);
-  const counts = runtime === "deno"
-    ? { passed: Number(deno?.[1] ?? 0), failed: Number(deno?.[2] ?? 0) }
-    : { passed: Number(bunPassed?.[1] ?? 0), failed: Number(bunFailed?.[1] ?? 0) };
-  if (counts.passed + counts.failed === 0 || (code !== 0 && counts.failed === 0)) counts.failed++;
-  return counts;
-}
-
 async function suite(runtime, file, forced) {
   const started = performance.now();
   const mark = `${process.pid}-${suites++}`;
@@ -111,7 +112,12 @@ async function suite(runtime, file, forced) {
     ? ["test", "-A", "--no-prompt", "--no-check", "--v8-flags=--expose-gc", file]
     : ["test", "--timeout", "120000", `./${file}`];
   const { code, output } = await run(programs[runtime], args, {
-    env: forced ? { GEVENTMP_FORCE: "darwin-fallbacks" } : {},
+    env: {
+      GEVENTMP_TEST_MARK: mark,
+      XDG_RUNTIME_DIR: folder,
+      TMPDIR: folder,
+      ...(forced ? { GEVENTMP_FORCE: "darwin-fallbacks" } : {}),
+    },
   });
   const counts = countsOf(runtime, code, output);
   // What is about to end gets a moment to do so.
@@ -120,6 +126,14 @@ async function suite(runtime, file, forced) {
     left = traces(mark, folder).filter((trace) => !before.has(trace));
     if (left.length === 0) break;
     await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  // It must not disturb what runs next. Only processes with this suite's own mark are in the list.
+  for (const path of left) {
+    const pid = /^\/proc\/(\d+)$/.exec(path)?.[1];
+    if (pid === undefined) continue;
+    try {
+      process.kill(Number(pid), "SIGKILL");
+    } catch { /* gone */ }
   }
   rmSync(folder, { recursive: true, force: true });
   if (left.length > 0) counts.failed++;
@@ -140,21 +154,24 @@ function testFiles(folder) {
   }).sort();
 }
 
-if (filter === undefined) {
-  const sources = ["mod.ts", "ffi", "platform", "multiprocessing", "tests", "scripts", "examples"].filter(
-    (path) => {
-      try {
-        return readdirSync(root).includes(path);
-      } catch {
-        return false;
-      }
-    },
+async function staticChecks() {
+  const configuration = JSON.parse(readFileSync(join(root, "deno.json"), "utf8"));
+  const entries = Object.values(configuration.exports);
+  const published = ["mod.ts", "ffi", "platform", "multiprocessing", "patch"].filter((path) =>
+    existsSync(join(root, path))
   );
+  if (!existsSync(join(root, "patch/mod.ts"))) console.log("note   there is no patch/mod.ts to check yet");
   await check("formatting", programs.deno, ["fmt", "--check"]);
   await check("lint", programs.deno, ["lint"]);
-  await check("types on Deno", programs.deno, ["check", ...sources]);
+  // Tests and scripts may; but whoever loads the module must not have to wait for it.
+  await check("no await at top level", programs.deno, [
+    "lint",
+    "--rules-include=no-top-level-await",
+    ...published,
+  ]);
+  await check("types on Deno", programs.deno, ["check", ...published, "tests", "scripts", "examples"]);
   await check("types on Bun", programs.tsc, ["-p", "tsconfig.json"]);
-  await check("documentation of public symbols", programs.deno, ["doc", "--lint", "mod.ts"]);
+  await check("documentation of public symbols", programs.deno, ["doc", "--lint", ...entries]);
   await check("publish, dry run", programs.deno, ["publish", "--dry-run", "--allow-dirty"]);
   await check("import direction", process.execPath, [join(root, "scripts", "check_imports.mjs")]);
   await check("constants and layouts against the system's headers", programs.deno, [
@@ -164,13 +181,28 @@ if (filter === undefined) {
     ...(process.env.CI ? ["--require-musl"] : []),
   ]);
 }
-const files = testFiles("tests").filter((file) => filter === undefined || file.includes(filter));
-for (const runtime of runtimes) for (const file of files) await suite(runtime, file, false);
-const withFallbacks = files.filter((file) =>
-  file.startsWith("tests/platform/") || (file.startsWith("tests/multiprocessing/") && !file.includes("codec"))
-);
-for (const runtime of runtimes) for (const file of withFallbacks) await suite(runtime, file, true);
+
+async function allSuites() {
+  const files = testFiles("tests").filter((file) => filter === undefined || file.includes(filter));
+  // Nothing to run is a mistake in the command, not a success.
+  if (files.length === 0 || runtimes.length === 0) {
+    const why = files.length === 0
+      ? `no test file's path has "${filter}" in it`
+      : `GEVENTMP_TEST_RUNTIME is "${process.env.GEVENTMP_TEST_RUNTIME}", not deno or bun`;
+    note("finding tests", false, { passed: 0, failed: 1 }, performance.now(), `Cannot run tests: ${why}`);
+    return;
+  }
+  for (const runtime of runtimes) for (const file of files) await suite(runtime, file, false);
+  const withFallbacks = files.filter((file) =>
+    file.startsWith("tests/platform/") ||
+    (file.startsWith("tests/multiprocessing/") && !file.includes("codec"))
+  );
+  for (const runtime of runtimes) for (const file of withFallbacks) await suite(runtime, file, true);
+}
+
+if (filter === undefined) await staticChecks();
+if (!onlyStatic) await allSuites();
 
 if (failures.length > 0) console.log(`\nfailed:\n${failures.map((name) => `  ${name}`).join("\n")}`);
-console.log(`\n${passed} passed, ${failed} failed`);
+console.log(`\n${closingLine(passed, failed)}`);
 process.exit(failed === 0 ? 0 : 1);

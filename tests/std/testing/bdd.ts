@@ -1,149 +1,407 @@
 /**
- * The part of JSR's `@std/testing/bdd` that the tests use, over each runtime's own runner, so that one file runs on both.
+ * The part of `@std/testing/bdd` that this project's tests use, over each runtime's own runner: `Deno.test` on Deno,
+ * `bun:test` on Bun.
+ *
+ * Each `it` becomes one test of the runner, named `suite > inner suite > test`, so that filters, counts and reports say
+ * the same on both. Hooks run as in `@std/testing`: outer `beforeEach` first, outer `afterEach` last; `beforeAll` before
+ * the suite's first test that runs, `afterAll` after its last one.
+ *
+ * Two things differ from the original, on purpose: suites and tests take a `timeout`, and every test has one (120 seconds
+ * unless told otherwise), because a test of waits that never ends would stop everything after it.
  *
  * @module
  */
-type Body = () => void | Promise<void>;
-type Hook = Body;
 
-/** How one test runs. */
+/** What a suite or a test may say about how it runs; a suite's options are its tests' defaults. */
 export interface TestOptions {
-  /** Skips it. Write the reason beside it. */
+  /**
+   * Do not run it. Say why in the name.
+   * @default {false}
+   */
   ignore?: boolean;
-  /** Deno only: fails when operations are left pending. @default false */
+  /**
+   * Run this one alone. Both runners then fail the run as a whole or say so loudly.
+   * @default {false}
+   */
+  only?: boolean;
+  /**
+   * Deno only: fail when an asynchronous operation outlives the test.
+   * @default {false}
+   */
   sanitizeOps?: boolean;
-  /** Deno only: fails when resources are left open. @default false */
+  /**
+   * Deno only: fail when a resource that the test opened is still open after it.
+   * @default {false}
+   */
   sanitizeResources?: boolean;
+  /**
+   * Deno only: fail when the test ends the process.
+   * @default {true}
+   */
+  sanitizeExit?: boolean;
+  /**
+   * Deno only: the permissions the test runs with.
+   * @default {"inherit"}
+   */
+  permissions?: "inherit" | "none" | Record<string, unknown>;
+  /**
+   * Milliseconds the test, its hooks included, may take.
+   * @default {120000}
+   */
+  timeout?: number;
 }
 
+/** A test's body, or a hook's. */
+export type TestFunction = () => void | Promise<void>;
+
+/** A suite as one object. */
+export interface DescribeDefinition extends TestOptions {
+  /** The suite's name. */
+  name: string;
+  /** Registers the suite's tests, synchronously. */
+  fn?: () => void;
+}
+
+/** A test as one object. */
+export interface ItDefinition extends TestOptions {
+  /** The test's name. */
+  name: string;
+  /** The test's body. */
+  fn: TestFunction;
+}
+
+/** The ways to call `describe`. */
+export type DescribeArgs =
+  | [name: string, fn: () => void]
+  | [name: string, options: TestOptions, fn: () => void]
+  | [options: DescribeDefinition]
+  | [options: TestOptions & { name: string }, fn: () => void];
+
+/** The ways to call `it`. */
+export type ItArgs =
+  | [name: string, fn: TestFunction]
+  | [name: string, options: TestOptions, fn: TestFunction]
+  | [options: ItDefinition]
+  | [options: TestOptions & { name: string }, fn: TestFunction];
+
+/** `describe`, with its variants. */
+export interface Describe {
+  (...args: DescribeArgs): void;
+  /** Registers a suite that runs alone. */
+  only(...args: DescribeArgs): void;
+  /** Registers a suite that does not run; its name says why. */
+  ignore(...args: DescribeArgs): void;
+  /** The same as `ignore`. */
+  skip(...args: DescribeArgs): void;
+}
+
+/** `it`, with its variants. */
+export interface It {
+  (...args: ItArgs): void;
+  /** Registers a test that runs alone. */
+  only(...args: ItArgs): void;
+  /** Registers a test that does not run; its name says why. */
+  ignore(...args: ItArgs): void;
+  /** The same as `ignore`. */
+  skip(...args: ItArgs): void;
+}
+
+const DEFAULT_TIMEOUT_MS = 120_000;
+
+/** One test as a runner takes it. */
+interface RunnerTest {
+  name: string;
+  fn: () => Promise<void>;
+  options: TestOptions;
+}
+
+interface Runner {
+  test(test: RunnerTest): void;
+  /** Runs once after every test of the file. */
+  afterFile(fn: () => Promise<void>): void;
+}
+
+// Deno's and Bun's globals are looked up, not named, because each runtime's types lack the other's.
+interface DenoTestApi {
+  (definition: Record<string, unknown>): void;
+  afterAll(fn: () => Promise<void>): void;
+}
+interface BunTestFunction {
+  (name: string, fn: () => Promise<void>, options: { timeout: number }): void;
+  only: BunTestFunction;
+  skip: BunTestFunction;
+}
+interface BunTestModule {
+  test: BunTestFunction;
+  afterAll(fn: () => Promise<void>): void;
+}
+
+function denoRunner(api: DenoTestApi): Runner {
+  return {
+    test({ name, fn, options }): void {
+      const definition: Record<string, unknown> = { name, fn };
+      for (
+        const key of [
+          "ignore",
+          "only",
+          "sanitizeOps",
+          "sanitizeResources",
+          "sanitizeExit",
+          "permissions",
+        ] as const
+      ) {
+        if (options[key] !== undefined) definition[key] = options[key];
+      }
+      // The runner's own deadline also ends a synchronous loop. It is the longer one, so that the deadline in runTest,
+      // whose message names the test and leaves the hooks time to clean up, comes first where it can.
+      definition.timeout = (options.timeout ?? DEFAULT_TIMEOUT_MS) + 10_000;
+      api(definition);
+    },
+    afterFile(fn): void {
+      api.afterAll(fn);
+    },
+  };
+}
+
+function bunRunner(bun: BunTestModule): Runner {
+  return {
+    test({ name, fn, options }): void {
+      const timeout = (options.timeout ?? DEFAULT_TIMEOUT_MS) + 10_000;
+      const register = options.ignore ? bun.test.skip : options.only ? bun.test.only : bun.test;
+      register(name, fn, { timeout });
+    },
+    afterFile(fn): void {
+      bun.afterAll(fn);
+    },
+  };
+}
+
+function pickRunner(): Runner {
+  const globals = globalThis as unknown as {
+    Bun?: unknown;
+    Deno?: { test?: DenoTestApi };
+    process?: { getBuiltinModule?(name: string): unknown };
+  };
+  if (globals.Bun !== undefined) {
+    return bunRunner(globals.process!.getBuiltinModule!("bun:test") as BunTestModule);
+  }
+  if (globals.Deno?.test) return denoRunner(globals.Deno.test);
+  throw new Error(
+    "Cannot register tests: neither Deno nor Bun runs this file; use `deno test` or `bun test`",
+  );
+}
+
+/** A suite while it is being registered, and its hooks while its tests run. */
 interface Suite {
   readonly name: string;
-  readonly beforeAll: Hook[];
-  readonly afterAll: Hook[];
-  readonly beforeEach: Hook[];
-  readonly afterEach: Hook[];
-  readonly tests: { name: string; body: Body; options: TestOptions }[];
   readonly parent: Suite | null;
+  readonly options: TestOptions;
+  readonly beforeAll: TestFunction[];
+  readonly afterAll: TestFunction[];
+  readonly beforeEach: TestFunction[];
+  readonly afterEach: TestFunction[];
+  /** Tests below it, inner suites included, that are still to run. */
+  remaining: number;
+  /** The outcome of its beforeAll hooks, once the first test needed it; each later test sees the same error. */
+  opened: Promise<void> | null;
+  closed: boolean;
 }
 
-interface BunTest {
-  test: ((name: string, body: Body, timeout: number) => void) & { skip(name: string, body: Body): void };
-  beforeAll(hook: Hook): void;
-  afterAll(hook: Hook): void;
-  beforeEach(hook: Hook): void;
-  afterEach(hook: Hook): void;
-  describe(name: string, body: () => void): void;
-}
-
-const scope = globalThis as unknown as {
-  Deno?: { test(definition: Record<string, unknown>): void };
-  Bun?: unknown;
-  process: { getBuiltinModule?(name: string): unknown };
-};
-const onBun = scope.Bun !== undefined;
-// bun:test is no builtin that getBuiltinModule knows, and must not be imported where Deno would look for it.
-const bunTest: BunTest | null = onBun ? await import("bun:" + "test") as BunTest : null;
-/** Bun ends a test after this long. Suites have their own deadlines, as a rule shorter. */
-const TEST_TIMEOUT_MS = 120_000;
-
-let current: Suite | null = null;
-
-function fullName(suite: Suite | null, name: string): string {
-  return suite === null ? name : `${fullName(suite.parent, suite.name)} > ${name}`;
-}
-
-/** A group of tests. */
-export function describe(name: string, body: () => void): void {
-  if (bunTest !== null) return bunTest.describe(name, body);
-  const suite: Suite = {
+function makeSuite(name: string, parent: Suite | null, options: TestOptions): Suite {
+  return {
     name,
+    parent,
+    options,
     beforeAll: [],
     afterAll: [],
     beforeEach: [],
     afterEach: [],
-    tests: [],
-    parent: current,
+    remaining: 0,
+    opened: null,
+    closed: false,
   };
+}
+
+const root: Suite = makeSuite("", null, {});
+const suites: Suite[] = [root];
+let current: Suite = root;
+let runner: Runner | null = null;
+// A fake clock in a test must not stop the deadline that watches it.
+const { setTimeout: startTimer, clearTimeout: stopTimer } = globalThis;
+
+function getRunner(): Runner {
+  if (runner === null) {
+    runner = pickRunner();
+    // A filter can leave out the test that would have closed a suite.
+    runner.afterFile(async () => {
+      for (const suite of [...suites].reverse()) await closeSuite(suite);
+    });
+  }
+  return runner;
+}
+
+/** The suites around a test, outermost first. */
+function chainOf(suite: Suite): Suite[] {
+  const chain: Suite[] = [];
+  for (let s: Suite | null = suite; s !== null; s = s.parent) chain.unshift(s);
+  return chain;
+}
+
+async function runAll(hooks: readonly TestFunction[]): Promise<void> {
+  for (const hook of hooks) await hook();
+}
+
+async function closeSuite(suite: Suite): Promise<void> {
+  if (suite.closed || suite.opened === null) return;
+  suite.closed = true;
+  await runAll(suite.afterAll);
+}
+
+/** Runs a body with every hook around it. Clean-up runs whatever failed; the first error is the one that is told. */
+async function runWithHooks(suite: Suite, body: TestFunction): Promise<void> {
+  const chain = chainOf(suite);
+  const errors: unknown[] = [];
+  const attempt = async (fn: TestFunction): Promise<boolean> => {
+    try {
+      await fn();
+      return true;
+    } catch (error) {
+      errors.push(error);
+      return false;
+    }
+  };
+  const ready = await attempt(async () => {
+    for (const s of chain) await (s.opened ??= runAll(s.beforeAll));
+  });
+  if (ready) {
+    const prepared = await attempt(async () => {
+      for (const s of chain) await runAll(s.beforeEach);
+    });
+    if (prepared) await attempt(body);
+    for (const s of [...chain].reverse()) await attempt(() => runAll(s.afterEach));
+  }
+  for (const s of [...chain].reverse()) {
+    s.remaining--;
+    if (s.remaining === 0) await attempt(() => closeSuite(s));
+  }
+  if (errors.length > 0) throw errors[0];
+}
+
+async function withDeadline(name: string, timeout: number, body: () => Promise<void>): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const deadline = new Promise<never>((_, reject) => {
+    timer = startTimer(
+      () =>
+        reject(
+          new Error(`Test "${name}" is not done after ${timeout} ms; it waits for something that never came`),
+        ),
+      timeout,
+    );
+  });
+  try {
+    await Promise.race([body(), deadline]);
+  } finally {
+    stopTimer(timer);
+  }
+}
+
+function registerSuite(extra: TestOptions, args: DescribeArgs): void {
+  const [name, options, fn] = parseArgs<() => void>(args);
+  if (fn === undefined) throw new TypeError(`Cannot register suite "${name}": it has no function; pass one`);
+  const suite = makeSuite(name, current, { ...current.options, ...options, ...extra });
+  suites.push(suite);
   const outer = current;
   current = suite;
   try {
-    body();
+    const result: unknown = fn();
+    if (result instanceof Promise) {
+      throw new TypeError(
+        `Cannot register suite "${name}": its function is async; register tests synchronously`,
+      );
+    }
   } finally {
     current = outer;
   }
-  suite.tests.forEach((test, i) => registerDeno(suite, test, i === 0, i === suite.tests.length - 1));
 }
 
-function chain(suite: Suite | null, which: "beforeEach" | "afterEach"): Hook[] {
-  if (suite === null) return [];
-  return which === "beforeEach"
-    ? [...chain(suite.parent, which), ...suite[which]]
-    : [...suite[which], ...chain(suite.parent, which)];
-}
-
-function registerDeno(
-  suite: Suite | null,
-  { name, body, options }: Suite["tests"][number],
-  first: boolean,
-  last: boolean,
-): void {
-  scope.Deno!.test({
-    name: fullName(suite, name),
-    ignore: options.ignore ?? false,
-    sanitizeOps: options.sanitizeOps ?? false,
-    sanitizeResources: options.sanitizeResources ?? false,
-    sanitizeExit: false,
-    async fn() {
-      if (first) { for (const hook of suite?.beforeAll ?? []) await hook(); }
-      try {
-        for (const hook of chain(suite, "beforeEach")) await hook();
-        try {
-          await body();
-        } finally {
-          for (const hook of chain(suite, "afterEach")) await hook();
-        }
-      } finally {
-        if (last) { for (const hook of suite?.afterAll ?? []) await hook(); }
-      }
-    },
+function registerTest(extra: TestOptions, args: ItArgs): void {
+  const [name, own, fn] = parseArgs<TestFunction>(args);
+  if (fn === undefined) throw new TypeError(`Cannot register test "${name}": it has no function; pass one`);
+  const suite = current;
+  const options: TestOptions = { ...suite.options, ...own, ...extra };
+  const fullName = [...chainOf(suite).map((s) => s.name), name].filter((part) => part !== "").join(" > ");
+  if (!options.ignore) { for (const s of chainOf(suite)) s.remaining++; }
+  const timeout = options.timeout ?? DEFAULT_TIMEOUT_MS;
+  getRunner().test({
+    name: fullName,
+    options,
+    fn: () => withDeadline(fullName, timeout, () => runWithHooks(suite, fn)),
   });
 }
 
-/** One test. */
-export function it(name: string, body: Body): void;
-/** One test, with options. */
-export function it(name: string, options: TestOptions, body: Body): void;
-export function it(name: string, optionsOrBody: TestOptions | Body, maybeBody?: Body): void {
-  const body = typeof optionsOrBody === "function" ? optionsOrBody : maybeBody!;
-  const options = typeof optionsOrBody === "function" ? {} : optionsOrBody;
-  if (bunTest !== null) {
-    if (options.ignore === true) bunTest.test.skip(name, body);
-    else bunTest.test(name, body, TEST_TIMEOUT_MS);
-    return;
+function parseArgs<F>(args: readonly unknown[]): [name: string, options: TestOptions, fn: F | undefined] {
+  const [first, second, third] = args;
+  if (typeof first === "string") {
+    return typeof second === "function"
+      ? [first, {}, second as F]
+      : [first, (second ?? {}) as TestOptions, third as F | undefined];
   }
-  const test = { name, body, options };
-  if (current === null) registerDeno(null, test, true, true);
-  else current.tests.push(test);
+  const { name, fn, ...options } = first as TestOptions & { name: string; fn?: F };
+  return [name, options, (second as F | undefined) ?? fn];
 }
 
-/** A test that is not run. Write the reason beside it. */
-it.skip = (name: string, body: Body): void => it(name, { ignore: true }, body);
-/** The same, by its other name. */
-it.ignore = it.skip;
+/**
+ * Registers a suite. Suites nest; their function must be synchronous.
+ *
+ * @throws {TypeError} When the function is missing or async.
+ */
+export const describe: Describe = Object.assign(
+  (...args: DescribeArgs): void => registerSuite({}, args),
+  {
+    only: (...args: DescribeArgs): void => registerSuite({ only: true }, args),
+    ignore: (...args: DescribeArgs): void => registerSuite({ ignore: true }, args),
+    skip: (...args: DescribeArgs): void => registerSuite({ ignore: true }, args),
+  },
+);
 
-function hook(which: "beforeAll" | "afterAll" | "beforeEach" | "afterEach"): (body: Hook) => void {
-  return (body) => {
-    if (bunTest !== null) bunTest[which](body);
-    else if (current === null) throw new Error(`${which} must stand inside describe`);
-    else current[which].push(body);
-  };
+/**
+ * Registers a test in the suite around it.
+ *
+ * @throws {TypeError} When the function is missing.
+ */
+export const it: It = Object.assign(
+  (...args: ItArgs): void => registerTest({}, args),
+  {
+    only: (...args: ItArgs): void => registerTest({ only: true }, args),
+    ignore: (...args: ItArgs): void => registerTest({ ignore: true }, args),
+    skip: (...args: ItArgs): void => registerTest({ ignore: true }, args),
+  },
+);
+
+/** The same as {@linkcode it}. */
+export const test: It = it;
+
+/** Runs a function before the first test of the suite around it; when it fails, each of the suite's tests fails with its error. */
+export function beforeAll(fn: TestFunction): void {
+  current.beforeAll.push(fn);
 }
 
-/** Before the first test of the group. */
-export const beforeAll: (body: Hook) => void = hook("beforeAll");
-/** After the last test of the group. */
-export const afterAll: (body: Hook) => void = hook("afterAll");
-/** Before each test of the group. */
-export const beforeEach: (body: Hook) => void = hook("beforeEach");
-/** After each test of the group. */
-export const afterEach: (body: Hook) => void = hook("afterEach");
+/** Runs a function after the last test of the suite around it. */
+export function afterAll(fn: TestFunction): void {
+  current.afterAll.push(fn);
+}
+
+/** Runs a function before every test of the suite around it, inner suites included; outer suites' first. */
+export function beforeEach(fn: TestFunction): void {
+  current.beforeEach.push(fn);
+}
+
+/** Runs a function after every test of the suite around it, failed ones included; inner suites' first. */
+export function afterEach(fn: TestFunction): void {
+  current.afterEach.push(fn);
+}
+
+/** The same as {@linkcode beforeAll}. */
+export const before: typeof beforeAll = beforeAll;
+/** The same as {@linkcode afterAll}. */
+export const after: typeof afterAll = afterAll;
