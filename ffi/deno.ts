@@ -47,6 +47,9 @@ interface DenoNamespace {
 
 /** RTLD_LAZY has this value on Linux and on Darwin. */
 const RTLD_LAZY = 1;
+/** "Whatever this process has loaded", as a handle. */
+const RTLD_DEFAULT = 0;
+const RTLD_DEFAULT_DARWIN = -2;
 
 /** Libraries that no process unloads. */
 const ALWAYS_LOADED = /(^|\/)lib(c|System)\./;
@@ -82,6 +85,7 @@ export function denoBackend(Failure: typeof ForeignCallError): Backend {
     );
   }
   const dlopen = deno.dlopen;
+  const encoder = new TextEncoder();
   const pinned = new Set<string>();
 
   /** Asks before Deno would: a query never prompts, an open does. A program may give up a permission at any time. */
@@ -95,6 +99,25 @@ export function denoBackend(Failure: typeof ForeignCallError): Backend {
           "permission; run with --allow-ffi (no list)"
         : `Cannot call ${library}: the ffi permission is not granted; run with --allow-ffi`,
     );
+  };
+
+  /** dlsym(3) of a library that is loaded anyway. One `Deno.dlopen` for each symbol costs several times as much. */
+  let find: ForeignFunction | null | undefined;
+
+  const findPointer = (library: string, name: string): PointerObject | null => {
+    if (!ALWAYS_LOADED.test(library)) return openSymbol(library, name, null) as PointerObject | null;
+    if (find === undefined) {
+      const pointer = openSymbol(library, "dlsym", null) as PointerObject | null; // not in a glibc before 2.34
+      const signature = { parameters: ["isize", "buffer"], result: "pointer" };
+      const foreign = pointer === null ? null : new deno.UnsafeFnPointer(pointer, signature);
+      find = foreign === null ? null : (...args) => foreign.call(...args);
+    }
+    if (find === null) return openSymbol(library, name, null) as PointerObject | null;
+    demandPermission(library);
+    const text = encoder.encode(name + "\0");
+    return find(library.includes("libSystem") ? RTLD_DEFAULT_DARWIN : RTLD_DEFAULT, text) as unknown as
+      | PointerObject
+      | null;
   };
 
   const openSymbol = (
@@ -131,7 +154,7 @@ export function denoBackend(Failure: typeof ForeignCallError): Backend {
         if (open === null) continue;
         const call =
           new deno.UnsafeFnPointer(open, { parameters: ["buffer", "i32"], result: "pointer" }).call;
-        call(new TextEncoder().encode(library + "\0"), RTLD_LAZY);
+        call(encoder.encode(library + "\0"), RTLD_LAZY);
         return;
       } catch {
         // The next name: which of them exists depends on the system.
@@ -143,7 +166,7 @@ export function denoBackend(Failure: typeof ForeignCallError): Backend {
     name: "Deno",
 
     bind(library: string, name: string, signature: FunctionSignature): ForeignFunction | null {
-      const pointer = openSymbol(library, name, null);
+      const pointer = findPointer(library, name);
       if (pointer === null) return null;
       const translated = {
         parameters: signature.parameters.map((type) => DENO_TYPES[type]),
@@ -170,7 +193,7 @@ export function denoBackend(Failure: typeof ForeignCallError): Backend {
     },
 
     symbolAddress(library: string, name: string): Address | null {
-      const pointer = openSymbol(library, name, null);
+      const pointer = findPointer(library, name);
       return pointer === null ? null : Number(deno.UnsafePointer.value(pointer));
     },
 

@@ -59,7 +59,14 @@ export {
 } from "./posix/files.ts";
 export type { OpenFileOptions } from "./posix/files.ts";
 export { isByteLocked, lockByte, unlockByte } from "./posix/life.ts";
-export { mapShared, openNamedMemory, truncateFd, unlinkNamedMemory, unmapShared } from "./posix/memory.ts";
+export {
+  fillRandom,
+  mapShared,
+  openNamedMemory,
+  truncateFd,
+  unlinkNamedMemory,
+  unmapShared,
+} from "./posix/memory.ts";
 export type { OpenNamedMemoryOptions } from "./posix/memory.ts";
 export { sleepSync } from "./posix/parking.ts";
 export {

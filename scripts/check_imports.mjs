@@ -11,8 +11,12 @@ import { codeOf } from "./source_code.mjs";
 
 const LAYERS = ["ffi", "platform", "multiprocessing", "patch"];
 const ARROW = [...LAYERS].reverse().join(" -> ");
-/** mod.ts stands between multiprocessing, which it exports, and patch. Not published: -1. */
-const layerOf = (file) => file === "mod.ts" ? 2.5 : LAYERS.indexOf(file.split("/")[0]);
+/**
+ * mod.ts stands between multiprocessing, which it exports, and patch; dist/ is multiprocessing and patch in other files, for entry points only.
+ * Not published: -1.
+ */
+const layerOf = (file) =>
+  file === "mod.ts" ? 2.5 : file.startsWith("dist/") ? 2.4 : LAYERS.indexOf(file.split("/")[0]);
 const knowsRuntime = (file) => ["ffi", "platform", "patch"].includes(file.split("/")[0]);
 const isBuiltin = (specifier) => /^(?:node|bun):/.test(specifier) || builtinModules.includes(specifier);
 

@@ -173,6 +173,10 @@ async function staticChecks() {
   await check("types on Bun", programs.tsc, ["-p", "tsconfig.json"]);
   await check("documentation of public symbols", programs.deno, ["doc", "--lint", ...entries]);
   await check("publish, dry run", programs.deno, ["publish", "--dry-run", "--allow-dirty"]);
+  await check("dist/ is what the sources give", process.execPath, [
+    join(root, "scripts", "build.mjs"),
+    "--check",
+  ]);
   await check("import direction", process.execPath, [join(root, "scripts", "check_imports.mjs")]);
   await check("constants and layouts against the system's headers", programs.deno, [
     "run",

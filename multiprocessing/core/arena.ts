@@ -235,11 +235,10 @@ export class Arena {
     for (const span of owned) this.#collect(span, c);
     // Fewer than a quarter free would mean scanning all over again soon.
     if (stack.length === 0 || stack.length * 4 < owned.length * blocksIn(c)) {
-      const span = this.#adopt(c) ?? this.#claimSpan(c, stack.length > 0);
-      if (span !== 0) {
-        owned.push(span);
-        this.#collect(span, c);
-      }
+      const adopted = this.#adopt(c);
+      const span = adopted ?? this.#claimSpan(c, stack.length > 0);
+      if (span !== 0) owned.push(span);
+      if (adopted !== undefined) this.#collect(adopted, c);
     }
     return stack.pop() ?? this.#refill(c);
   }
@@ -279,8 +278,11 @@ export class Arena {
     const m = this.i32;
     const fresh = Atomics.add(m, H_GENERATION, 1) & GENERATIONS;
     const words = CLASS_BYTES[c] / 4;
-    for (let b = span << SPAN_SHIFT, end = b + SPAN_WORDS; b < end; b += words) {
+    const stack = this.#free[c];
+    const first = span << SPAN_SHIFT;
+    for (let b = first + SPAN_WORDS - words; b >= first; b -= words) {
       m[b + B_HEAD] = fresh << GENERATION_SHIFT;
+      stack.push(b);
     }
     Atomics.store(m, SPANS + span * 2 + 1, SPAN_CLASS | c);
     return span;

@@ -73,8 +73,13 @@ export class References {
   /** Whether a lane still has records up to a number to be taken: for handles in flight. Set by the queue's rules. */
   inFlight: (lane: Block, number: number) => boolean = () => false;
 
-  constructor(arena: Arena) {
+  #installed = false;
+  readonly #installRules: () => void;
+
+  /** @param installRules has each kind register its rules; called before the first is needed, which is never in many programs */
+  constructor(arena: Arena, installRules: () => void) {
     this.#arena = arena;
+    this.#installRules = installRules;
     this.#cursor = new NodeCursor(arena.i32);
     this.#rules.set(K_NODES, {
       scrubBlock: (block, dead) => {
@@ -87,6 +92,17 @@ export class References {
   /** Registers what a kind does at its end. */
   rule(kind: number, rules: KindRules): void {
     this.#rules.set(kind, rules);
+  }
+
+  #install(): void {
+    if (this.#installed) return;
+    this.#installed = true;
+    this.#installRules();
+  }
+
+  #rulesOf(kind: number): KindRules | undefined {
+    this.#install();
+    return this.#rules.get(kind);
   }
 
   /** How many blocks this agent holds. */
@@ -128,7 +144,7 @@ export class References {
   /** Whether dropping a handle would give up what this agent owns. */
   isLastOfOwned(block: Block): boolean {
     return this.#held.get(block)?.count === 1 &&
-      this.#rules.get(this.#arena.i32[block + B_INFO])?.isOwned?.(block) === true;
+      this.#rulesOf(this.#arena.i32[block + B_INFO])?.isOwned?.(block) === true;
   }
 
   /** Drops one handle's reference. */
@@ -138,7 +154,7 @@ export class References {
     this.#held.delete(block);
     const m = this.#arena.i32;
     // What it still holds of the object is given up as by a death: closing a held lock abandons it.
-    this.#rules.get(m[block + B_INFO])?.scrubNode?.(block, held.node, this.#arena.token);
+    this.#rulesOf(m[block + B_INFO])?.scrubNode?.(block, held.node, this.#arena.token);
     Atomics.store(m, held.node + N_CHANNEL, 0);
     Atomics.store(m, held.node + N_CHANNEL2, 0);
     Atomics.store(m, held.node + N_HOLDER, 0);
@@ -227,6 +243,7 @@ export class References {
       const producer = Atomics.load(m, lane + LN_PRODUCER);
       if (producer !== 0 && !this.#arena.isStale(producer)) return true;
     }
+    this.#install();
     return this.inFlight(lane, Atomics.load(m, node + N_AUX));
   }
 
@@ -239,7 +256,7 @@ export class References {
     const arena = this.#arena;
     const m = arena.i32;
     const kind = m[block + B_INFO];
-    this.#rules.get(kind)?.finish?.(block);
+    this.#rulesOf(kind)?.finish?.(block);
     if (nodesOf(kind) !== null) {
       for (let more = m[block + B_MORE]; more !== 0; more = m[block + B_MORE]) {
         this.drop(block + B_MORE, more, m[more + M_NEXT]);
@@ -266,7 +283,7 @@ export class References {
       if (((head >>> 2) & 0x3ff) === arena.slot) this.#finish(block);
       return;
     }
-    const rules = this.#rules.get(kind);
+    const rules = this.#rulesOf(kind);
     rules?.scrubBlock?.(block, dead);
     const nodes = nodesOf(kind);
     if (nodes === null) return;

@@ -13,6 +13,7 @@ import {
   executablePath,
   extend,
   fileIdentity,
+  fillRandom,
   getenv,
   getSharedEnv,
   isByteLocked,
@@ -144,6 +145,8 @@ export class Session {
   readonly #path: string | null;
   readonly #root: Member;
   #doorbell: Doorbell | undefined;
+  /** Whether its maker has sealed the file, or others are to. */
+  #sealed: boolean;
   /** Whether this agent has left. */
   closed = false;
   readonly #closers = new Set<() => void | Promise<void>>();
@@ -159,13 +162,16 @@ export class Session {
     if (!o.inherited) initialize(arena);
     this.#nonce = nonceOf(m);
     this.#path = o.path;
-    this.references = new References(arena);
+    this.#sealed = o.inherited;
+    this.references = new References(arena, () => {
+      for (const install of installers) install(this);
+    });
     this.agents = new Agents(arena, this.references.scrub, (dead) => {
       this.ringers.forget(dead);
       if (this.#path !== null) removeFile(this.#bellName(dead));
       this.waits.ringAll();
     });
-    this.ringers = new Ringers(new Uint8Array(arena.buffer.slice(H_NONCE * 4, H_NONCE * 4 + 16)));
+    this.ringers = new Ringers(() => nonceBytes(arena));
     this.waits = new Waits(arena, this.agents, {
       heartbeat: new Interval(TICK_MS),
       openBell: () => void this.doorbell,
@@ -175,8 +181,6 @@ export class Session {
       mayBlock: !isMainThread(),
       cpus: onlineCpus,
     });
-    // Before a place is taken: where there is none, the dead must be reaped first.
-    for (const install of installers) install(this);
     const pid = processId();
     if (o.slot >= 0) {
       arena.token = (Atomics.load(m, AGENTS + o.slot * 16 + A_GEN) << TOKEN_SLOT_BITS) | o.slot;
@@ -212,8 +216,11 @@ export class Session {
     if (joined !== null) return joined;
     const made = Session.#make();
     // Two agents of one process may come here at once: the variable's first writer wins.
-    setSharedEnv(SESSION_VARIABLE, made.record(), text !== null);
-    const now = parseRecord(getSharedEnv(SESSION_VARIABLE) ?? "");
+    const own = made.record();
+    setSharedEnv(SESSION_VARIABLE, own, text !== null);
+    const winner = getSharedEnv(SESSION_VARIABLE);
+    if (winner === own) return made;
+    const now = parseRecord(winner ?? "");
     if (now === null || now.nonce === made.#nonce) return made;
     const other = Session.#join(now);
     if (other === null) return made;
@@ -227,7 +234,6 @@ export class Session {
     extend(fd, AGENTS * 4, PAGE);
     extend(fd, SPANS * 4, PAGE);
     extend(fd, FIRST_SPAN * SPAN_BYTES, 4 * SPAN_BYTES);
-    sealShrink(fd);
     return new Session(fd, {
       inherited: false,
       slot: -1,
@@ -277,6 +283,9 @@ export class Session {
    * Takes a place for a child that is about to be started: a descriptor which the child inherits, and on which its life is locked already.
    */
   reserve(): { fd: number; token: number; env: Record<string, string> } {
+    // Only others could shrink the file under us.
+    if (!this.#sealed) sealShrink(this.arena.fd);
+    this.#sealed = true;
     const fd = reopen(this.arena.fd, this.#path ?? undefined);
     const token = this.agents.take(fd, this.token);
     return { fd, token, env: { [SESSION_VARIABLE]: this.record(), [CHILD_VARIABLE]: String(token) } };
@@ -289,7 +298,7 @@ export class Session {
       const at = agentAt(this.token);
       const bell = openDoorbell(
         this.#bellName(this.token),
-        new Uint8Array(this.arena.buffer.slice(H_NONCE * 4, H_NONCE * 4 + 16)),
+        nonceBytes(this.arena),
         () => this.waits.rung(),
       );
       this.#doorbell = bell;
@@ -368,7 +377,7 @@ export class Session {
 
 function initialize(arena: Arena): void {
   const m = arena.i32;
-  crypto.getRandomValues(new Uint8Array(arena.buffer, H_NONCE * 4, 16));
+  fillRandom(arena.address + H_NONCE * 4, 16);
   m[H_EXTENT] = FIRST_SPAN + 4;
   m[H_CAP] = Math.min(MAX_SPANS, arena.buffer.byteLength / SPAN_BYTES);
   m[H_LAYOUT] = LAYOUT;
@@ -384,6 +393,10 @@ function ownCap(): number {
     );
   }
   return mib;
+}
+
+function nonceBytes(arena: Arena): Uint8Array {
+  return arena.u8.slice(H_NONCE * 4, H_NONCE * 4 + 16);
 }
 
 function nonceOf(m: Int32Array): string {

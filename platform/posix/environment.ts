@@ -4,9 +4,22 @@
  *
  * @module
  */
-import { check, cString, keepAlive, readCString, symbolAddress, viewAt } from "../../ffi/mod.ts";
+import { check, cString, readCString, symbolAddress, viewAt } from "../../ffi/mod.ts";
 import { darwinLibc } from "../darwin/symbols.ts";
 import { libc, libraries, osName, scriptEnvironment } from "./system.ts";
+
+// libc copies what it is given. Taken before a session maps its memory: with that much mapped V8 collects at the next buffers that are made,
+// and a program that only wants a lock should not pay for it.
+const keyScratch = new Uint8Array(64);
+const valueScratch = new Uint8Array(512);
+const encoder = new TextEncoder();
+
+/** As {@linkcode cString}, without an allocation where it fits. */
+function inScratch(text: string, scratch: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  if (text.length * 3 >= scratch.length || text.includes("\0")) return cString(text);
+  scratch[encoder.encodeInto(text, scratch).written] = 0;
+  return scratch;
+}
 
 /**
  * One environment variable.
@@ -16,9 +29,7 @@ import { libc, libraries, osName, scriptEnvironment } from "./system.ts";
  */
 export function getenv(name: string): string | null {
   if (scriptEnvironment !== null) return scriptEnvironment[name] ?? null;
-  const key = cString(name);
-  const value = libc.getenv(key);
-  keepAlive(key);
+  const value = libc.getenv(inScratch(name, keyScratch));
   return value === 0 ? null : readCString(value);
 }
 
@@ -29,9 +40,7 @@ export function getenv(name: string): string | null {
  * @returns its value, or null when it is not set
  */
 export function getSharedEnv(name: string): string | null {
-  const key = cString(name);
-  const value = libc.getenv(key);
-  keepAlive(key);
+  const value = libc.getenv(inScratch(name, keyScratch));
   return value === 0 ? scriptEnvironment?.[name] ?? null : readCString(value);
 }
 
@@ -43,20 +52,15 @@ export function getSharedEnv(name: string): string | null {
  * @param overwrite whether a value that is there is replaced
  */
 export function setSharedEnv(name: string, value: string, overwrite: boolean): void {
-  const key = cString(name);
-  const text = cString(value);
-  check("setenv", libc.setenv(key, text, overwrite ? 1 : 0), name);
-  keepAlive(key);
-  keepAlive(text);
+  const key = inScratch(name, keyScratch);
+  check("setenv", libc.setenv(key, inScratch(value, valueScratch), overwrite ? 1 : 0), name);
   // Bun hands its own copy on to children and Workers.
   if (scriptEnvironment !== null && (overwrite || !scriptEnvironment[name])) scriptEnvironment[name] = value;
 }
 
 /** Removes a variable that {@linkcode setSharedEnv} set. */
 export function unsetSharedEnv(name: string): void {
-  const key = cString(name);
-  check("unsetenv", libc.unsetenv(key), name);
-  keepAlive(key);
+  check("unsetenv", libc.unsetenv(inScratch(name, keyScratch)), name);
   if (scriptEnvironment !== null) delete scriptEnvironment[name];
 }
 

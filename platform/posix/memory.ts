@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { check, cString, errno, SystemError, viewAt } from "../../ffi/mod.ts";
+import { type Address, check, cString, errno, SystemError, viewAt } from "../../ffi/mod.ts";
 import type { SharedMapping } from "../types.ts";
 import { constants, errnos, libc } from "./system.ts";
 
@@ -45,6 +45,17 @@ export function unmapShared(mapping: SharedMapping): void {
   if (mapping.buffer.detached) return;
   mapping.buffer.transfer();
   check("munmap", libc.munmap(mapping.address, length));
+}
+
+/**
+ * Fills memory with random bytes fit for secrets. `crypto.getRandomValues` does the same; Deno takes 0.2 ms to load it.
+ *
+ * @param address where
+ * @param length in bytes, at most 256
+ * @throws {SystemError} EIO
+ */
+export function fillRandom(address: Address, length: number): void {
+  check("getentropy", libc.getentropy(address, length));
 }
 
 /** How {@linkcode openNamedMemory} opens. */

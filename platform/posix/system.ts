@@ -179,6 +179,8 @@ const posixSymbols = {
   munmap: { parameters: ["address", "usize"], result: "i32" },
   // int madvise(void *addr, size_t len, int advice);
   madvise: { parameters: ["address", "usize", "i32"], result: "i32" },
+  // int getentropy(void *buffer, size_t length);
+  getentropy: { parameters: ["address", "usize"], result: "i32" },
   // int shm_open(const char *name, int oflag, mode_t mode);  variadic on Darwin: (const char *, int, ...)
   shm_open: { parameters: ["buffer", "i32", "u32"], result: "i32", fixed: 2 },
   // int shm_unlink(const char *name);

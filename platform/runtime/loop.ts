@@ -351,12 +351,12 @@ class PipeDoorbell implements Doorbell {
 
 /** The descriptors through which this agent rings others. */
 export class Ringers {
-  readonly #nonce: Uint8Array;
+  readonly #nonce: () => Uint8Array;
   readonly #connections = new Map<number, number>();
   readonly #addresses = new Map<number, Uint8Array>();
   #datagram = -1;
 
-  constructor(nonce: Uint8Array) {
+  constructor(nonce: () => Uint8Array) {
     this.#nonce = nonce;
   }
 
@@ -403,7 +403,7 @@ export class Ringers {
     // The hello is a ring in itself.
     if (
       connectUnix(fd, unixAddress(name, abstractNamesSupported())) < 0 ||
-      sendFd(fd, hello(HELLO_RING, this.#nonce, 0)) !== HELLO_BYTES
+      sendFd(fd, hello(HELLO_RING, this.#nonce(), 0)) !== HELLO_BYTES
     ) {
       closeFd(fd);
       return false;

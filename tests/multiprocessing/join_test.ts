@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import process from "node:process";
-import { Lock, Process, Queue, session } from "../../mod.ts";
+import { Lock, Process, Queue, session } from "../../multiprocessing/mod.ts";
 import { LAYOUT, MAX_AGENTS } from "../../multiprocessing/core/layout.ts";
 import { current } from "../../multiprocessing/core/session.ts";
 import { closeFd, reopen, sharedPath } from "../../platform/mod.ts";

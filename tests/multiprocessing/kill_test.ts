@@ -8,7 +8,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
-import { Lock, Process, Queue, session } from "../../mod.ts";
+import { Lock, Process, Queue, session } from "../../multiprocessing/mod.ts";
 import { fallbacksForced } from "../../platform/mod.ts";
 import { consume, hold, type Item, produce } from "../fixtures/kill_tasks.ts";
 import { checksum } from "../fixtures/crash_tasks.ts";

@@ -10,7 +10,7 @@ import {
   session,
   task,
   TimeoutError,
-} from "../../mod.ts";
+} from "../../multiprocessing/mod.ts";
 import { grandchild, nothing, report, throwing, wait } from "../fixtures/tasks.ts";
 
 describe("Process", () => {

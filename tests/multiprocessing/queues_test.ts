@@ -1,6 +1,16 @@
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { Empty, Full, Lock, Process, Queue, Semaphore, session, ShutDown, TimeoutError } from "../../mod.ts";
+import {
+  Empty,
+  Full,
+  Lock,
+  Process,
+  Queue,
+  Semaphore,
+  session,
+  ShutDown,
+  TimeoutError,
+} from "../../multiprocessing/mod.ts";
 import { consume, echo, produce, useHandles } from "../fixtures/tasks.ts";
 
 const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));

@@ -3,7 +3,15 @@ import { assert, assertEquals, assertLess, assertLessOrEqual } from "@std/assert
 import { describe, it } from "@std/testing/bdd";
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
-import { type Guard, Lock, Process, Queue, Semaphore, session, TimeoutError } from "../../mod.ts";
+import {
+  type Guard,
+  Lock,
+  Process,
+  Queue,
+  Semaphore,
+  session,
+  TimeoutError,
+} from "../../multiprocessing/mod.ts";
 import { holdThenRelease } from "../fixtures/tasks.ts";
 import { backTo, command, descriptors, Program, STALL_MS, thisRuntime, timed, use } from "./support.ts";
 

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertLess, assertRejects } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { rmSync } from "node:fs";
-import { Empty, Lock, Process, Queue, session, TimeoutError } from "../../mod.ts";
+import { Empty, Lock, Process, Queue, session, TimeoutError } from "../../multiprocessing/mod.ts";
 import { CRASH_POINTS } from "../../multiprocessing/core/crash.ts";
 import { killProcess, signals } from "../../platform/mod.ts";
 import { journals, startChurn } from "../fixtures/survivor.ts";
