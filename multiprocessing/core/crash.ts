@@ -40,6 +40,14 @@ export const CRASH_POINTS = [
   "queue.claimed", // a record is claimed, not read
   "queue.read", // read, not done
   "queue.done", // done, the lane's READ not moved
+  "queue.counted", // joinable: a record is being counted, COUNT does not say so yet
+  "queue.finished", // an item is finished, joiners not yet looked at
+  "lease.table", // a table of leases is made, not linked
+  "lease.taken", // a lease's entry is taken, not written
+  "lease.held", // the item is the lease's, its record not done
+  "lease.again", // an item that came back is leased again, its message still the last taker's
+  "lease.ended", // acknowledged, its message not freed
+  "lease.returned", // given back, RETURNS not raised
 ] as const;
 export type CrashPoint = typeof CRASH_POINTS[number];
 

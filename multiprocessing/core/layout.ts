@@ -16,7 +16,7 @@
  */
 
 /** Version of everything in this file. Processes of another version are refused. */
-export const LAYOUT = 1;
+export const LAYOUT = 2;
 export const MAGIC = 0x706d7667;
 
 // ── header (first page) ────────────────────────────────────────────────────────────────────────────────────────────
@@ -176,6 +176,8 @@ export const N_AUX = 3;
 export const N_HAZARD_LANE = 4;
 export const N_HAZARD = 5;
 export const N_ANNOUNCED = 6;
+/** Queue nodes only: where the agent waits for all items to be finished. As CHANNEL. */
+export const N_CHANNEL3 = 7;
 
 export const IN_FLIGHT = 0x80000000 | 0;
 export const RAISING = 0x40000000;
@@ -258,8 +260,23 @@ export const Q_MAX_BYTES = 10;
 export const Q_LANES = 11;
 /** 1 once an item carried a handle: then the queue's end may leave blocks that nothing else would look at. */
 export const Q_CARRIED = 13;
+/** Class of its handles: QT_*. Never changes. */
+export const Q_TYPE = 14;
+/** 1 while a joiner may be waiting, as Q_GETTERS. */
+export const Q_JOINERS = 15;
+/** Items that taskDone was called for. Compare-exchange upwards by one. What leases acknowledged is counted in their entries. */
+export const Q_FINISHED = 16;
+/** How often all items were finished: who began to join before the last of these times is done. Atomic add. */
+export const Q_DRAINED = 17;
+/** Newest table of leases; tables are only added. */
+export const Q_LEASES = 18;
+/** Raised after items came back from leases: who sees no change since it last found none need not look. Atomic add, also by the reaper. */
+export const Q_RETURNS = 19;
 export const QF_SHUTDOWN = 1;
 export const QF_IMMEDIATE = 2;
+export const QT_QUEUE = 0;
+export const QT_JOINABLE = 1;
+export const QT_SIMPLE = 2;
 
 // lane
 export const LN_QUEUE = 4;
@@ -277,6 +294,12 @@ export const LN_COUNT = 10;
 export const LN_BYTES = 11;
 /** Oldest ring not given back: the producer's. */
 export const LN_OLDEST = 13;
+/**
+ * Of a lane of a joinable queue, where COUNT must be exact: AHEAD = new count, END = new WRITE, COUNT = new count, then WRITE. A producer killed in
+ * between published COUNT records if END is WRITE, else AHEAD - 1.
+ */
+export const LN_AHEAD = 14;
+export const LN_END = 15;
 
 // ring: the first 64 bytes of a power of two; records never lie there
 export const R_LANE = 4;
@@ -292,8 +315,9 @@ export const RING_HEADER_UNITS = 4;
 
 // record: in units of 16 bytes; header of 6 words, then the message
 // COMMITTED -> DONE: one consumer, compare-exchange, once it has read the message
-// COMMITTED -> CLAIMED(token) -> DONE: the same for messages that are long to read or carry handles
-// CLAIMED(dead) -> COMMITTED: anyone
+// COMMITTED -> CLAIMED(token) -> DONE: the same for messages that are long to read or carry handles, and for what is leased
+// CLAIMED(dead) -> COMMITTED: its reaper; DONE if the dead consumer holds a lease of it. The dead's HAZARD says where to look
+// CLAIMED(me) -> COMMITTED: a consumer that finds no memory for a lease
 export const RC_STATE = 0;
 export const RC_LENGTH = 1;
 export const RC_STAMP = 2;
@@ -317,8 +341,51 @@ export const RF_HANDLES = 2;
 export const BL_LANE = 4;
 export const BL_NUMBER = 5;
 export const BL_BYTES = 6;
+/** The lease's entry that the message was moved to, 0 while it was not; LANE is 0 in a copy that was made for a lease. */
+export const BL_LEASE = 7;
 export const BL_DATA = 16;
 
 // launch: what a child is to run; held by parent and child
 export const LA_BYTES = 4;
 export const LA_DATA = 32;
+
+// ── leases ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+//
+// A leased item has left its lane, which others read on, for an entry in a table of its queue. Its message lies in a blob: the one it was put in,
+// or a copy.
+//
+// STATE = token << 3 | state
+// | change                  | by whom                                                                                                   |
+// |-------------------------|-----------------------------------------------------------------------------------------------------------|
+// | FREE -> TAKEN(me)       | who is about to lease a record that it has CLAIMED; it then writes DATA to FLAGS, and HELD_ACKS = ACKS      |
+// | TAKEN(me) -> HELD(me)   | the same: the item is the lease's from here on, and its record only waits to be DONE                      |
+// | HELD(me) -> FREE        | the same, after ACKS = HELD_ACKS + 1: acknowledged, and finished in the same step; or, after ACKS = HELD_ACKS, got |
+// | HELD(me) -> RETURNED    | the same: given back                                                                                      |
+// | HELD(dead) -> RETURNED  | the reaper, after it made the record DONE if the dead had not                                             |
+// | TAKEN(dead) -> FREE     | the reaper                                                                                                |
+// | RETURNED -> HELD(me)    | the next consumer, whoever it is                                                                          |
+// Of ACKS and HELD_ACKS the one counts that nobody writes in that state: ACKS in FREE and TAKEN, HELD_ACKS in HELD and RETURNED.
+export const K_LEASES = 32;
+/** In a table (512 bytes): link to the next one, the queue, the first entry, and how many. */
+export const LT_NEXT = 4;
+export const LT_QUEUE = 5;
+export const LT_BASE = 8;
+export const LT_STRIDE = 8;
+export const LT_COUNT = 15;
+export const LT_WORDS = 128;
+
+export const LS_STATE = 0;
+/** The blob. */
+export const LS_DATA = 1;
+/** The record: lane, number, stamp, flags. */
+export const LS_LANE = 2;
+export const LS_NUMBER = 3;
+export const LS_STAMP = 4;
+export const LS_FLAGS = 5;
+export const LS_ACKS = 6;
+export const LS_HELD_ACKS = 7;
+
+export const LS_FREE = 0;
+export const LS_TAKEN = 1;
+export const LS_HELD = 2;
+export const LS_RETURNED = 3;

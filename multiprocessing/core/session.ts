@@ -149,6 +149,8 @@ export class Session {
   #sealed: boolean;
   /** Whether this agent has left. */
   closed = false;
+  readonly #exits: (() => void)[] = [];
+  #exitWatched = false;
   readonly #closers = new Set<() => void | Promise<void>>();
 
   private constructor(
@@ -204,7 +206,7 @@ export class Session {
     // Programs that no Process of ours started have no parent that reaps them.
     if (o.inherited && o.slot < 0) this.agents.reapAll();
     // A memfd goes with its last member; what has a name must be removed by it.
-    if (o.path !== null) onExit(() => this.closed || this.#leave());
+    if (o.path !== null) this.#watchExit();
   }
 
   /** Joins the session that the environment names, or makes one. */
@@ -327,6 +329,22 @@ export class Session {
   onClose(closer: () => void | Promise<void>): () => void {
     this.#closers.add(closer);
     return () => this.#closers.delete(closer);
+  }
+
+  /** What is done when this process ends by itself or by an exit call: synchronously, and while the arena is still there. */
+  atExit(work: () => void): void {
+    this.#exits.push(work);
+    this.#watchExit();
+  }
+
+  #watchExit(): void {
+    if (this.#exitWatched) return;
+    this.#exitWatched = true;
+    onExit(() => {
+      if (this.closed) return;
+      for (const work of this.#exits) work();
+      if (this.#path !== null) this.#leave();
+    });
   }
 
   /** What the arena holds now, for tests and inspection. */

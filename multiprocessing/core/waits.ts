@@ -339,6 +339,19 @@ export class Waits {
     }
   }
 
+  /** Wakes all who wait on a channel of a block. Whoever calls has made something available to all, and cleared the waiters flag. */
+  wakeAll(block: Block, nodes: Nodes, channel: number): void {
+    const m = this.arena.i32;
+    for (const c = new NodeCursor(m).start(block, nodes); c.next();) {
+      const word = Atomics.load(m, c.at + channel);
+      const holder = Atomics.load(m, c.at + N_HOLDER);
+      if (word === 0 || (word & 3) === WOKEN || holder <= 0) continue;
+      if (Atomics.compareExchange(m, c.at + channel, word, (word & ~3) | WOKEN) !== word) continue;
+      crashPoint("wait.woken");
+      this.ring(holder);
+    }
+  }
+
   /** Has an agent look at its nodes. No system call unless it is asleep. */
   ring(token: number): void {
     if (token === this.arena.token) return this.#wakeSelf();
@@ -486,6 +499,13 @@ export class WaitList<T> {
     this.at = node + channel;
     this.source = source;
     this.timedOut = timedOut;
+  }
+
+  /** How many wait. */
+  count(): number {
+    let n = 0;
+    for (let waiter = this.first; waiter !== undefined; waiter = waiter.next) n++;
+    return n;
   }
 
   takeTicket(): number {

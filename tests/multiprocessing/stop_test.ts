@@ -23,7 +23,7 @@ describe("stopped at", () => {
     timed(point, 60_000, async () => {
       const before = use();
       const { survivor, child } = await startChurn(point, 1, "stop", 40);
-      const { lock, semaphore, work, results } = survivor.shared;
+      const { lock, semaphore, work, results, jobs } = survivor.shared;
       try {
         await within(40_000, "the stop", () => child.exitCode !== null || state(child.pid!) === "T");
         assertEquals(child.exitCode, null, "the crash point was not reached");
@@ -42,6 +42,11 @@ describe("stopped at", () => {
           });
           const filler = new Uint8Array(100).fill(survivor.sent);
           atOnce("tryPut", () => assert(work.tryPut([survivor.sent++, null, filler])));
+          atOnce("tryPut, tryLease, nack and ack", () => {
+            survivor.putJob();
+            jobs.tryLease()!.nack();
+            assert(survivor.doJob());
+          });
         }
         // Time-outs and aborts hold, whatever the stopped process is in the middle of.
         let started = performance.now();
