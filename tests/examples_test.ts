@@ -12,6 +12,14 @@ const LIMIT_MS = 60_000;
 
 /** All that each example prints. */
 const output = new Map([
+  ["lease.ts", [
+    "leased: first",
+    "its taker ended with -9",
+    "done: first",
+    "done: second",
+    "done: third",
+    "all are finished: true",
+  ]],
   ["lock.ts", [
     "counted to 300",
     "without waiting: null",
