@@ -12,8 +12,8 @@
  * - Darwin has no sem_timedwait: there a thread would have to look as well.
  *
  * What looking costs is time and, while something waits, turns of the loop. The pace keeps both small: turn after turn of the loop for the first
- * half millisecond, as long as that has helped lately, and then at intervals of a sixteenth of the time that nothing has come, 1 to 5 ms. So a peer that answers is heard as
- * fast as a blocked thread would hear it, and a wait of long standing ends at most 5 ms late.
+ * half millisecond, as long as that has helped lately, and then at intervals of a sixteenth of the time that nothing has come, 1 to 10 ms. So a peer that answers is heard as
+ * fast as a blocked thread would hear it, and a wait of long standing ends at most 10 ms late.
  *
  * @module
  */
@@ -30,7 +30,7 @@ export interface Looked {
 /** How long each turn of the loop looks, in milliseconds. */
 const TURNS_MS = 0.5;
 const SHORTEST_MS = 1;
-const LONGEST_MS = 5;
+const LONGEST_MS = 10;
 const FRACTION = 16;
 /** Turns are looked in while there is credit: they earn some when they help, cost some when not, and are tried anew now and then. */
 const MOST_CREDIT = 16;

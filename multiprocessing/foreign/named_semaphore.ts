@@ -59,7 +59,7 @@ const dropped = new FinalizationRegistry<Opened>(close);
  * - It stays, with its value, until somebody calls `unlink()`, though every process be gone; then the name is free, and who has it open goes on.
  * - A permit that a killed process held is lost.
  * - Waits of one agent are served in order. Among processes there is no order: who comes at the right moment takes the permit.
- * - An `acquire` that has to wait looks at the semaphore from this agent's event loop: no thread stands behind it, and it ends at most 5 ms after
+ * - An `acquire` that has to wait looks at the semaphore from this agent's event loop: no thread stands behind it, and it ends at most 10 ms after
  *   a permit came. A wait that times out, is aborted, or dies with its process has taken nothing.
  * - Cannot be sent: send its `name`, and open it there.
  *
