@@ -16,7 +16,7 @@ import { looks } from "./looks.ts";
 
 /** Waiters given something in one turn of the loop. */
 const SERVED_AT_ONCE = 256;
-/** A thread that blocks comes back to JavaScript this often, so that a Worker can be terminated. */
+/** A thread that blocks comes back to JavaScript this often: then Bun can end a terminated Worker. Deno lets one in a loop go on. */
 const SYNC_SLICE_MS = 50;
 
 interface Waiter {

@@ -10,7 +10,18 @@ import { BlockingError, NamedSemaphore, Process, Queue, session, TimeoutError } 
 import { SystemError } from "../../platform/mod.ts";
 import { echo } from "../fixtures/tasks.ts";
 import { each, languages, removePeers } from "./foreign_peers.ts";
-import { command, descriptors, Program, STALL_MS, state, thisRuntime, timed, within } from "./support.ts";
+import {
+  command,
+  descriptors,
+  otherRuntime,
+  Program,
+  type Runtime,
+  STALL_MS,
+  state,
+  thisRuntime,
+  timed,
+  within,
+} from "./support.ts";
 
 let made = 0;
 
@@ -243,6 +254,21 @@ describe("NamedSemaphore", () => {
     assertEquals(descriptors(), before);
   });
 
+  timed("a Worker may block in the kernel for it", STALL_MS, async () => {
+    using semaphore = make();
+    const worker = new Worker(new URL("../fixtures/foreign_worker.ts", import.meta.url), { type: "module" });
+    const said: string[] = [];
+    worker.onmessage = ({ data }) => said.push(data);
+    worker.postMessage(semaphore.name);
+    await within(STALL_MS, "the Worker", () => said.length === 1);
+    for (let i = 2; i < 10; i++) {
+      semaphore.release();
+      await within(STALL_MS, "its permit", () => said.length === i);
+    }
+    worker.terminate();
+    assertEquals([said[0], new Set(said.slice(1)), semaphore.getValue()], ["ready", new Set(["taken"]), 0]);
+  });
+
   timed(
     "an idle handle and a wait with ref: false let the program end, a wait does not",
     STALL_MS,
@@ -308,6 +334,20 @@ describe("NamedSemaphore with a peer", () => {
     peer.tell("1000");
     await Promise.all(waits);
     assertEquals(order, [...order.keys()]);
+    assertEquals(semaphore.getValue(), 0);
+  });
+
+  each("is one for Deno, Bun and the peer", async (program) => {
+    using semaphore = make();
+    const take = (runtime: Runtime): Program =>
+      new Program(command(runtime, "foreign_program.ts", ["take", semaphore.name, "300"]));
+    await using one = take(thisRuntime);
+    await using two = take(otherRuntime);
+    for (const taker of [one, two]) assertEquals(await taker.line(), '"taking"');
+    await using peer = await Peer.start(program, semaphore.name);
+    peer.tell("599");
+    semaphore.release();
+    for (const taker of [one, two]) assertEquals(await taker.exited, 0, taker.errors);
     assertEquals(semaphore.getValue(), 0);
   });
 
