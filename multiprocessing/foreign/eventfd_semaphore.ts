@@ -40,7 +40,8 @@ const MOST_AT_FIRST = 2 ** 32 - 1;
  *
  * - Close it: a dropped one stays open, as children may be using its number.
  * - The descriptor that it makes is non-blocking and closed on exec; Python waits for it with `select.poll`, C with poll.
- * - Waits are as those of {@linkcode NamedSemaphore}: in order within an agent, without a thread, at most 10 ms late, and leave nothing behind.
+ * - Waits are as those of {@linkcode NamedSemaphore}: in order within an agent, without a thread, some 10 ms late at most, and leave nothing
+ *   behind; and have the same limit against peers that block.
  * - Cannot be sent: start the child so that it inherits `fd`, and adopt it there.
  *
  * Linux 5.8 and later.

@@ -12,8 +12,11 @@
  * - Darwin has no sem_timedwait: there a thread would have to look as well.
  *
  * What looking costs is time and, while something waits, turns of the loop. The pace keeps both small: turn after turn of the loop for the first
- * half millisecond, as long as that has helped lately, and then at intervals of a sixteenth of the time that nothing has come, 1 to 10 ms. So a peer that answers is heard as
- * fast as a blocked thread would hear it, and a wait of long standing ends at most 10 ms late.
+ * half millisecond, as long as that has helped lately, and then at intervals of a sixteenth of the time that nothing has come, 1 to 10 ms. So a
+ * peer that answers is heard as fast as a blocked thread would hear it, and after a long silence a permit is seen within some 10 ms.
+ *
+ * And it costs standing: the kernel wakes who blocks. Where two peers or more pass one permit around without a pause, as a lock that is never
+ * free, a permit that is there for microseconds is seldom seen. ARCHITECTURE.md has the figures.
  *
  * @module
  */
@@ -27,7 +30,7 @@ export interface Looked {
   look(): boolean;
 }
 
-/** How long each turn of the loop looks, in milliseconds. */
+/** For how long every turn of the loop looks, in milliseconds. */
 const TURNS_MS = 0.5;
 const SHORTEST_MS = 1;
 const LONGEST_MS = 10;

@@ -59,8 +59,10 @@ const dropped = new FinalizationRegistry<Opened>(close);
  * - It stays, with its value, until somebody calls `unlink()`, though every process be gone; then the name is free, and who has it open goes on.
  * - A permit that a killed process held is lost.
  * - Waits of one agent are served in order. Among processes there is no order: who comes at the right moment takes the permit.
- * - An `acquire` that has to wait looks at the semaphore from this agent's event loop: no thread stands behind it, and it ends at most 10 ms after
- *   a permit came. A wait that times out, is aborted, or dies with its process has taken nothing.
+ * - An `acquire` that has to wait looks at the semaphore from this agent's event loop: no thread stands behind it, and it sees a permit within
+ *   some 10 ms. A wait that times out, is aborted, or dies with its process has taken nothing.
+ * - So it is for handing over, and for permits that are free now and then. Against several peers that block on a lock which is never free for
+ *   longer than a few microseconds it may wait for seconds: there let a Worker block, by `acquireSync`.
  * - Cannot be sent: send its `name`, and open it there.
  *
  * @example
