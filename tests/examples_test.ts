@@ -18,6 +18,13 @@ const output = new Map([
     "within 20 ms: TimeoutError",
     "its owner died: true with exit code -9",
   ]],
+  ["named_semaphore.ts", [
+    "Python did job 1",
+    "Python did job 2",
+    "Python did job 3",
+    "it ended with 0",
+    "the event loop turned: true",
+  ]],
   ["queue.ts", [
     "sum of 1 to 1000: 500500",
     "maker ended with 0",
@@ -67,8 +74,11 @@ describe("examples", () => {
     );
   });
 
+  // In CI there must be one: the example then fails.
+  const noPython = !process.env.CI && spawnSync("python3", ["--version"]).status !== 0;
   for (const [name, lines] of output) {
-    it(name, () => assertEquals(run(folder + name), { status: 0, stderr: "", lines }));
+    if (noPython && name === "named_semaphore.ts") it.skip(`${name} (no python3 on this machine)`, () => {});
+    else it(name, () => assertEquals(run(folder + name), { status: 0, stderr: "", lines }));
   }
 
   it("README's quick start", () => {

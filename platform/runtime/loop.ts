@@ -451,21 +451,63 @@ export class Interval {
   }
 
   ref(): void {
-    if (this.#id === undefined) return;
-    if (deno !== undefined) deno.refTimer(this.#id);
-    else (this.#id as { ref(): void }).ref();
+    if (this.#id !== undefined) refTimer(this.#id);
   }
 
   unref(): void {
-    if (this.#id === undefined) return;
-    if (deno !== undefined) deno.unrefTimer(this.#id);
-    else (this.#id as { unref(): void }).unref();
+    if (this.#id !== undefined) unrefTimer(this.#id);
   }
 
   stop(): void {
     if (this.#id !== undefined) timers().clearInterval(this.#id);
     this.#id = undefined;
   }
+}
+
+/** One call after a time, which keeps the loop alive only while it is ref'd. */
+export class Alarm {
+  #id: unknown;
+  #refs = true;
+  readonly #ring: () => void;
+
+  constructor(ring: () => void) {
+    this.#ring = ring;
+  }
+
+  /** Sets it, or sets it anew. */
+  set(milliseconds: number): void {
+    this.stop();
+    this.#id = timers().setTimeout(() => {
+      this.#id = undefined;
+      this.#ring();
+    }, milliseconds);
+    if (!this.#refs) unrefTimer(this.#id);
+  }
+
+  ref(): void {
+    this.#refs = true;
+    if (this.#id !== undefined) refTimer(this.#id);
+  }
+
+  unref(): void {
+    this.#refs = false;
+    if (this.#id !== undefined) unrefTimer(this.#id);
+  }
+
+  stop(): void {
+    if (this.#id !== undefined) timers().clearTimeout(this.#id);
+    this.#id = undefined;
+  }
+}
+
+function refTimer(id: unknown): void {
+  if (deno !== undefined) deno.refTimer(id);
+  else (id as { ref(): void }).ref();
+}
+
+function unrefTimer(id: unknown): void {
+  if (deno !== undefined) deno.unrefTimer(id);
+  else (id as { unref(): void }).unref();
 }
 
 /** Calls back when this agent ends by itself: by the end of its work or by exit, not by a signal. */
