@@ -348,6 +348,7 @@ export class Session {
   async close(): Promise<void> {
     if (this.closed) return;
     for (const closer of [...this.#closers]) await closer();
+    for (const closer of closers) closer();
     this.waits.close(new SessionError("Cannot go on waiting: the session was disposed in this agent"));
     // What the rejections set free still runs against the arena.
     await new Promise<void>((resolve) => setTimeout(resolve, 0));
@@ -455,6 +456,13 @@ let active: Session | undefined;
 export function current(): Session {
   if (active === undefined || active.closed) active = Session.open();
   return active;
+}
+
+const closers: (() => void)[] = [];
+
+/** What is done whenever a session of this agent is disposed: for waits that are in no session. */
+export function atClose(closer: () => void): void {
+  closers.push(closer);
 }
 
 const installers: ((session: Session) => void)[] = [];

@@ -8,7 +8,7 @@
  */
 import { isMainThread } from "../../platform/runtime/globals.ts";
 import { clearTimeout, now, queueMicrotask, setTimeout } from "../core/clock.ts";
-import { onOpen } from "../core/session.ts";
+import { atClose } from "../core/session.ts";
 import { afterTurn, isDue } from "../core/turns.ts";
 import { checkWait, type SyncWaitOptions, type WaitOptions } from "../core/waits.ts";
 import { BlockingError, SessionError, TimeoutError } from "../errors.ts";
@@ -176,10 +176,8 @@ export function checkPermits(n: number, most: number): void {
 }
 
 // Foreign objects belong to no session, but their waits use this agent's loop, and disposing the session leaves nothing in it.
-onOpen((session) => {
-  session.onClose(() => {
-    for (const waiters of busy) {
-      waiters.rejectAll(new SessionError("Cannot go on waiting: the session was disposed in this agent"));
-    }
-  });
+atClose(() => {
+  for (const waiters of busy) {
+    waiters.rejectAll(new SessionError("Cannot go on waiting: the session was disposed in this agent"));
+  }
 });

@@ -11,7 +11,7 @@ import {
   session,
   TimeoutError,
   UnsupportedPlatformError,
-} from "../../mod.ts";
+} from "../../multiprocessing/mod.ts";
 import { createEventFd } from "../../platform/linux/eventfd.ts";
 import {
   closeFd,

@@ -6,7 +6,14 @@ import { existsSync, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { BlockingError, NamedSemaphore, Process, Queue, session, TimeoutError } from "../../mod.ts";
+import {
+  BlockingError,
+  NamedSemaphore,
+  Process,
+  Queue,
+  session,
+  TimeoutError,
+} from "../../multiprocessing/mod.ts";
 import { SystemError } from "../../platform/mod.ts";
 import { echo } from "../fixtures/tasks.ts";
 import { each, languages, removePeers } from "./foreign_peers.ts";
