@@ -12,6 +12,7 @@ import {
   Process,
   Queue,
   session,
+  SessionError,
   TimeoutError,
 } from "../../multiprocessing/mod.ts";
 import { SystemError } from "../../platform/mod.ts";
@@ -424,7 +425,11 @@ describe("NamedSemaphore with a peer", () => {
 });
 
 describe("the end", () => {
-  it("leaves the session", async () => {
+  it("leaves the session, which ends the waits", async () => {
+    using semaphore = make();
+    const wait = semaphore.acquire();
+    const rejected = assertRejects(() => wait, SessionError, "disposed");
     await session()[Symbol.asyncDispose]();
+    await rejected;
   });
 });
