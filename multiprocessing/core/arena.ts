@@ -46,6 +46,8 @@ const GENERATIONS = (1 << (32 - GENERATION_SHIFT)) - 1;
 const SMALLEST_STEP = 4;
 const LARGEST_STEP = 64;
 const PAGE = 4096;
+/** A visit of all blocks looks whether it is to stop every so many blocks: some 5 µs. */
+const STRIDE = 64;
 /** Freed spans keep their pages, warm for the next message, up to this many (8 MiB). */
 const DIRTY_SPANS = 128;
 
@@ -149,9 +151,9 @@ export class Arena {
     if (stack.length > 3 * blocksIn(c)) this.#trim(c);
   }
 
-  /** Condemns and frees a block that nothing hangs on. */
-  discard(block: Block): void {
-    if (this.condemn(block, Atomics.load(this.i32, block + B_HEAD))) this.free(block);
+  /** Condemns and frees a block that nothing hangs on. @param head as it was when the block was found, for who does not know that it still is there */
+  discard(block: Block, head: number = Atomics.load(this.i32, block + B_HEAD)): void {
+    if (this.condemn(block, head)) this.free(block);
   }
 
   /** A token is stale once its slot was scrubbed; nothing in shared memory refers to it but what is adopted on sight. */
@@ -160,35 +162,48 @@ export class Arena {
       token >>> TOKEN_SLOT_BITS;
   }
 
-  /** Calls `visit` for each block that is live or dying, in the spans from `first` on, until `more()` is false; returns where to go on, or 0 at the end. */
-  visitBlocks(first: number, visit: (block: Block) => void, more: () => boolean): number {
+  /**
+   * Calls `visit` for each block that is live or dying, from block `first` on, until `more()` is false, which is asked every {@linkcode STRIDE}
+   * blocks; returns where to go on, or 0 at the end.
+   *
+   * A visitor may have been stopped since it found the block, and the memory been given to something else: what it concludes from words of the
+   * block counts only if HEAD still is `head` after they were read, and {@linkcode condemn} with `head` is safe at any time.
+   */
+  visitBlocks(first: Block, visit: (block: Block, head: number) => void, more: () => boolean): Block {
     const m = this.i32;
     const extent = Atomics.load(m, H_EXTENT);
-    for (let span = Math.max(first, FIRST_SPAN); span < extent; span++) {
-      if (!more()) return span;
+    let visited = 0;
+    for (let span = Math.max(first >>> SPAN_SHIFT, FIRST_SPAN); span < extent; span++) {
+      const start = span << SPAN_SHIFT;
+      if (++visited % STRIDE === 0 && !more()) return start;
       const owner = Atomics.load(m, SPANS + span * 2);
       if (owner === 0 || owner < 0) continue;
       const info = Atomics.load(m, SPANS + span * 2 + 1);
       if (info & SPAN_MULTI) {
-        if ((Atomics.load(m, (span << SPAN_SHIFT) + B_HEAD) & 3) !== FREE) visit(span << SPAN_SHIFT);
+        const head = Atomics.load(m, start + B_HEAD);
+        if ((head & 3) !== FREE && Atomics.load(m, SPANS + span * 2 + 1) === info) visit(start, head);
       } else if (info & SPAN_CLASS) {
         const words = CLASS_BYTES[info & 0xff] / 4;
-        for (let b = span << SPAN_SHIFT, end = b + SPAN_WORDS; b < end; b += words) {
+        // A block of another class may begin elsewhere than the one that was the next when the last visit stopped here.
+        for (let b = Math.max(start, first & ~(words - 1)), end = start + SPAN_WORDS; b < end; b += words) {
+          if (++visited % STRIDE === 0 && !more()) return b;
+          const head = Atomics.load(m, b + B_HEAD);
           // A span that changed hands meanwhile holds something else now, data perhaps.
-          if (
-            (Atomics.load(m, b + B_HEAD) & 3) !== FREE && Atomics.load(m, SPANS + span * 2 + 1) === info
-          ) visit(b);
+          if ((head & 3) !== FREE && Atomics.load(m, SPANS + span * 2 + 1) === info) visit(b, head);
         }
       }
     }
     return 0;
   }
 
-  /** Gives back what a dead agent's spans do not need: half-claimed spans, unpublished large blocks, and spans without a live block. */
-  reclaimSpans(dead: number): void {
+  /**
+   * Gives back what a dead agent's spans do not need: half-claimed spans, unpublished large blocks, and spans without a live block. Goes from span
+   * `first` on until `more()` is false; returns where to go on, or 0 at the end.
+   */
+  reclaimSpans(dead: number, first: number, more: () => boolean): number {
     const m = this.i32;
     const extent = Atomics.load(m, H_EXTENT);
-    for (let span = FIRST_SPAN; span < extent; span++) {
+    for (let span = Math.max(first, FIRST_SPAN); span < extent; span++) {
       const at = SPANS + span * 2;
       const owner = Atomics.load(m, at);
       if (owner <= 0 || (owner !== dead && !this.isStale(owner))) continue;
@@ -203,7 +218,9 @@ export class Arena {
         // No one allocates from a dead agent's span, so empty stays empty.
         this.#releaseSpan(span);
       }
+      if (!more()) return span + 1;
     }
+    return 0;
   }
 
   /** When this agent leaves: gives back its empty spans; the others wait for an adopter. */
