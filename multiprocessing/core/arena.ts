@@ -73,6 +73,9 @@ export class Arena {
   /** Free blocks of each class in spans of ours. What is in here is FREE in shared memory, so a kill loses nothing. */
   readonly #free: Block[][] = CLASS_BYTES.map(() => []);
   readonly #owned: number[][] = CLASS_BYTES.map(() => []);
+  /** How many blocks of each span are in `#free`, and how many spans of each class have all of theirs there. */
+  readonly #freeIn: Uint16Array;
+  readonly #empty: number[] = CLASS_BYTES.map(() => 0);
   #searchFrom = FIRST_SPAN;
 
   /** @param bytes address space to map once and for ever: the most that the file may grow to */
@@ -83,6 +86,7 @@ export class Arena {
     this.buffer = buffer;
     this.i32 = new Int32Array(buffer);
     this.u8 = new Uint8Array(buffer);
+    this.#freeIn = new Uint16Array(bytes / SPAN_BYTES);
   }
 
   /** Unmaps. Every view of the arena is detached first, so that a late use throws instead of crashing. */
@@ -97,7 +101,10 @@ export class Arena {
    */
   allocate(bytes: number): Block {
     for (let c = 0; c <= LARGEST_CLASS; c++) {
-      if (bytes <= CLASS_BYTES[c]) return this.#free[c].pop() ?? this.#refill(c);
+      if (bytes > CLASS_BYTES[c]) continue;
+      const block = this.#free[c].pop() ?? this.#refill(c);
+      if (this.#freeIn[block >>> SPAN_SHIFT]-- === blocksIn(c)) this.#empty[c]--;
+      return block;
     }
     return this.#allocateSpans(Math.ceil(bytes / SPAN_BYTES));
   }
@@ -146,9 +153,9 @@ export class Arena {
     Atomics.store(m, block + B_HEAD, (m[block + B_HEAD] >>> GENERATION_SHIFT) << GENERATION_SHIFT);
     if (Atomics.load(m, SPANS + span * 2) !== this.token) return;
     const c = info & 0xff;
-    const stack = this.#free[c];
-    stack.push(block);
-    if (stack.length > 3 * blocksIn(c)) this.#trim(c);
+    this.#push(block, c);
+    // Half of what is looked through is given back, so freeing one block costs the same however many there are.
+    if (this.#empty[c] > 1 && this.#empty[c] * 2 * blocksIn(c) > this.#free[c].length) this.#trim(c);
   }
 
   /** Condemns and frees a block that nothing hangs on. @param head as it was when the block was found, for who does not know that it still is there */
@@ -226,7 +233,7 @@ export class Arena {
   /** When this agent leaves: gives back its empty spans; the others wait for an adopter. */
   leave(): void {
     for (let c = 0; c <= LARGEST_CLASS; c++) {
-      this.#free[c].length = 0;
+      this.#clear(c);
       for (const span of this.#owned[c]) if (this.#isEmpty(span, c)) this.#releaseSpan(span);
       this.#owned[c].length = 0;
     }
@@ -269,8 +276,19 @@ export class Arena {
       b >= first;
       b -= words
     ) {
-      if ((Atomics.load(m, b + B_HEAD) & 3) === FREE) this.#free[c].push(b);
+      if ((Atomics.load(m, b + B_HEAD) & 3) === FREE) this.#push(b, c);
     }
+  }
+
+  #push(block: Block, c: number): void {
+    this.#free[c].push(block);
+    if (++this.#freeIn[block >>> SPAN_SHIFT] === blocksIn(c)) this.#empty[c]++;
+  }
+
+  #clear(c: number): void {
+    this.#free[c].length = 0;
+    this.#empty[c] = 0;
+    for (const span of this.#owned[c]) this.#freeIn[span] = 0;
   }
 
   /** A dead agent's span of this class, if there is one. */
@@ -413,18 +431,17 @@ export class Arena {
 
   /** Gives back all empty spans of a class but one. */
   #trim(c: number): void {
-    this.#free[c].length = 0;
-    let spare = false;
+    const all = blocksIn(c);
+    const free = this.#free[c];
+    const spare = free[free.length - 1] >>> SPAN_SHIFT;
+    const goes = (span: number): boolean => span !== spare && this.#freeIn[span] === all;
+    this.#free[c] = free.filter((block) => !goes(block >>> SPAN_SHIFT));
     this.#owned[c] = this.#owned[c].filter((span) => {
-      if (this.#isEmpty(span, c)) {
-        if (spare) {
-          this.#releaseSpan(span);
-          return false;
-        }
-        spare = true;
-      }
-      this.#collect(span, c);
-      return true;
+      if (!goes(span)) return true;
+      this.#freeIn[span] = 0;
+      this.#empty[c]--;
+      this.#releaseSpan(span);
+      return false;
     });
   }
 }
