@@ -21,6 +21,7 @@ export const CRASH_POINTS = [
   "agent.locked", // a slot's life lock is held, its PID not yet written
   "agent.taken", // PID is written, nobody knows the token yet
   "agent.reap", // a dead agent is half scrubbed
+  "agent.sliced", // a piece of a reap is done, the right to reap given back
   "agent.reaped", // scrubbed, the slot not yet free
   "handle.hold", // a node is claimed, ADDS not yet raised
   "handle.release", // a node is given up, the block not yet looked at

@@ -47,7 +47,8 @@ export const H_NEXT_SLOT = 10;
 // | child that is being started)  |             |      | left: the agent scrubs itself, GEN + 1, PID = 0, unlocks       |
 // | dead                          | no          | pid  | reaped by anyone, once at a time: scrub, GEN + 1, then PID = 0 |
 //
-// Every step of a reap can be repeated; a reaper's death drops its lock on REAP_BYTES + slot and the next one repeats.
+// Every step of a reap can be repeated; a reaper's death drops its lock on REAP_BYTES + slot and the next one repeats. A long scrub drops the
+// lock itself while the loop turns, and goes on only if the slot still is that of the same dead agent: PID not 0, GEN not raised.
 export const MAX_AGENTS = 1024;
 export const AGENTS = 64 * 1024 / 4;
 export const AGENT_WORDS = 16;

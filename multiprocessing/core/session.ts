@@ -302,6 +302,7 @@ export class Session {
         () => this.waits.rung(),
       );
       this.#doorbell = bell;
+      this.ringers.prepare(bell.kind, this.#bellName(this.token));
       m[at + A_BELL_INFO] = bell.info;
       Atomics.store(m, at + A_KIND, bell.kind | (m[at + A_KIND] & KIND_WORKER));
     }
