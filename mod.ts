@@ -4,3 +4,4 @@
  * @module
  */
 export * from "./multiprocessing/mod.ts";
+export * from "./patch/api.ts";

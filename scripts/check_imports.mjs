@@ -10,9 +10,9 @@ import { fileURLToPath } from "node:url";
 import { codeOf } from "./source_code.mjs";
 
 const LAYERS = ["ffi", "platform", "multiprocessing", "patch"];
-const ARROW = [...LAYERS].reverse().join(" -> ");
-/** mod.ts stands between multiprocessing, which it exports, and patch. Not published: -1. */
-const layerOf = (file) => file === "mod.ts" ? 2.5 : LAYERS.indexOf(file.split("/")[0]);
+const ARROW = ["mod.ts", ...LAYERS.toReversed()].join(" -> ");
+/** mod.ts stands above all, as it exports what they offer. Not published: -1. */
+const layerOf = (file) => file === "mod.ts" ? LAYERS.length : LAYERS.indexOf(file.split("/")[0]);
 const knowsRuntime = (file) => ["ffi", "platform", "patch"].includes(file.split("/")[0]);
 const isBuiltin = (specifier) => /^(?:node|bun):/.test(specifier) || builtinModules.includes(specifier);
 
