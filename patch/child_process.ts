@@ -2,14 +2,13 @@
  * Replaces, on Deno: `spawnSync`, `execSync` and `execFileSync` of `node:child_process`. (On Bun they call `Bun.spawnSync`: see bun_spawn_sync.ts.)
  *
  * Deno's `node:child_process` cannot be reached without loading Node's `process`, which costs a program that has no use for it about 15 ms of
- * its start. So by default the replacement waits until the program reads `globalThis.process`, which loads the same. What that covers:
+ * its start, and nothing tells when a program imports it by itself. So by default the replacement waits until the program reads
+ * `globalThis.process`, which loads the same; `patchAll({ subprocess: true })` does not wait.
  *
- * | how the program gets the function | patched |
+ * | how the program gets the function | is it patched |
  * |---|---|
- * | `process.getBuiltinModule`, `require`, default import | from the first `process` on, or a first call of theirs |
- * | named import, `import *` | if `process` was read before the module was first loaded: these keep what they found |
- *
- * Asked for by name it is done at once, and then named imports of modules that are loaded later see it too.
+ * | default import, `require`, `process.getBuiltinModule` | for calls after the replacement |
+ * | named import, `import *` | if the module was first loaded after the replacement; else these keep what they found |
  *
  * @module
  */
