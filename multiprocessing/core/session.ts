@@ -73,6 +73,7 @@ import {
   TOKEN_SLOT_BITS,
   TOKEN_SLOT_MASK,
 } from "./layout.ts";
+import { holders } from "./holders.ts";
 import { References } from "./references.ts";
 import { TICK_MS, Waits } from "./waits.ts";
 
@@ -364,6 +365,7 @@ export class Session {
   #leave(): void {
     this.waits.close(new SessionError("Cannot go on waiting: this agent left the session"));
     this.closed = true;
+    holders().delete(this.waits);
     this.#doorbell?.close();
     if (this.#path !== null) removeFile(this.#bellName(this.token));
     this.ringers.close();
@@ -455,7 +457,7 @@ let active: Session | undefined;
 
 /** This agent's session: joined, or made, at first use. */
 export function current(): Session {
-  if (active === undefined || active.closed) active = Session.open();
+  if (active === undefined || active.closed) holders().add((active = Session.open()).waits);
   return active;
 }
 

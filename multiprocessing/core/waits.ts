@@ -20,6 +20,7 @@ import type { Arena, Block } from "./arena.ts";
 import { agentAt, type Agents } from "./agents.ts";
 import { clearTimeout, now, queueMicrotask, section, setTimeout, sharedTime } from "./clock.ts";
 import { crashPoint } from "./crash.ts";
+import type { Holder } from "./holders.ts";
 import {
   A_BELL,
   A_HELD,
@@ -168,7 +169,7 @@ export interface Heartbeat {
 }
 
 /** All waits of this agent. */
-export class Waits {
+export class Waits implements Holder {
   readonly arena: Arena;
   readonly agents: Agents;
   readonly #heartbeat: Heartbeat;
@@ -181,6 +182,8 @@ export class Waits {
   readonly #mayBlock: boolean;
   readonly #waiting = new Set<WaitList<unknown>>();
   #refs = 0;
+  /** Synchronous calls that this agent is inside of. */
+  #holds = 0;
   #beating = false;
   #closed = false;
   #bellOpen = false;
@@ -415,7 +418,7 @@ export class Waits {
     const m = this.arena.i32;
     const at = agentAt(this.arena.token);
     const deadline = now() + timeout;
-    this.#beginHold();
+    this.beginHold();
     const ticket = list.takeTicket();
     try {
       for (let first = true;; first = false) {
@@ -432,29 +435,31 @@ export class Waits {
       }
     } finally {
       Atomics.store(m, list.at, list.first === undefined ? 0 : (list.first.ticket << 2) | WAITING);
-      this.#endHold();
+      this.endHold();
       list.source.pass();
     }
   }
 
   /** Runs something that blocks the thread, marked held. */
   held<T>(work: () => T): T {
-    this.#beginHold();
+    this.beginHold();
     try {
       return work();
     } finally {
-      this.#endHold();
+      this.endHold();
     }
   }
 
-  /** From now on grants skip this agent, and what it was granted goes to others. */
-  #beginHold(): void {
+  /** From now on grants skip this agent, and what it was granted goes to others. Ends with {@linkcode endHold}; may be nested. */
+  beginHold(): void {
+    if (this.#holds++ > 0) return;
     Atomics.store(this.arena.i32, agentAt(this.arena.token) + A_HELD, 1);
     for (const list of this.#waiting) list.passOn();
   }
 
   /** Who skipped this agent did so because it was held: it looks now. */
-  #endHold(): void {
+  endHold(): void {
+    if (--this.#holds > 0) return;
     Atomics.store(this.arena.i32, agentAt(this.arena.token) + A_HELD, 0);
     this.#arm();
     for (const list of this.#waiting) list.tick((token) => this.agents.isDead(token));
