@@ -48,6 +48,10 @@ export interface KindRules {
   isOwned?(block: Block): boolean;
   /** The dead agent had this node: undo what it held and pass on what it was woken for. Repeatable. */
   scrubNode?(block: Block, node: number, dead: number): void;
+  /** The dead agent had this node, and its channels still say what it was told: passes that on. Repeatable; what was passed on already may be again. */
+  passOn?(block: Block, node: number, dead: number): void;
+  /** Whether the live block keeps another: see {@linkcode References.keep}. */
+  keeps?(block: Block, other: Block): boolean;
   /** For blocks without nodes: frees what the dead agent did not finish linking. Repeatable. */
   scrubBlock?(block: Block, dead: number): void;
   /** Frees what hangs on a condemned block. Repeatable. */
@@ -146,8 +150,8 @@ export class References {
     this.collect(block);
   }
 
-  /** A node of the block for `holder`: the one it has, or a free one. */
-  claim(block: Block, holder: number): number {
+  /** A node of the block for `holder`: the one it has, or a free one; with `another` always a free one. */
+  claim(block: Block, holder: number, another = false): number {
     const m = this.#arena.i32;
     const nodes = nodesOf(m[block + B_INFO])!;
     for (;;) {
@@ -155,8 +159,10 @@ export class References {
       const c = this.#cursor.start(block, nodes);
       while (c.next()) {
         const is = Atomics.load(m, c.at + N_HOLDER);
-        if (is === holder) return c.at;
-        if (is === 0 && free === 0) free = c.at;
+        if (is === holder && !another) return c.at;
+        if (is !== 0 || free !== 0) continue;
+        free = c.at;
+        if (another) break;
       }
       if (free === 0) free = this.#addNodes(block, c.link, holder);
       else if (Atomics.compareExchange(m, free + N_HOLDER, 0, holder) !== 0) continue;
@@ -206,10 +212,10 @@ export class References {
         const holder = Atomics.load(m, c.at + N_HOLDER);
         if (holder === 0) continue;
         if (holder < 0) {
-          if (this.#mayArrive(holder, c.at)) return;
+          if (this.#isKept(block, holder, c.at)) return;
           // Its number may have been raised since. While the node is ours, it cannot be.
           if (Atomics.compareExchange(m, c.at + N_HOLDER, holder, arena.token) !== holder) return;
-          if (this.#mayArrive(holder, c.at)) return void Atomics.store(m, c.at + N_HOLDER, holder);
+          if (this.#isKept(block, holder, c.at)) return void Atomics.store(m, c.at + N_HOLDER, holder);
           Atomics.store(m, c.at + N_HOLDER, 0);
         } else if (!arena.isStale(holder)) return;
         else Atomics.compareExchange(m, c.at + N_HOLDER, holder, 0);
@@ -217,6 +223,33 @@ export class References {
       if (Atomics.load(m, block + B_ADDS) === adds) break;
     }
     if (arena.condemn(block, head)) this.#finish(block);
+  }
+
+  /** Whether what an IN_FLIGHT node of a block names still keeps the block. */
+  #isKept(block: Block, holder: number, node: number): boolean {
+    const m = this.#arena.i32;
+    const keeper = (holder & LANE_MASK) << LANE_SHIFT;
+    if ((Atomics.load(m, keeper + B_HEAD) & 3) === LIVE) {
+      const keeps = this.#rules.get(m[keeper + B_INFO])?.keeps?.(keeper, block);
+      if (keeps !== undefined) return keeps;
+    }
+    return this.#mayArrive(holder, node);
+  }
+
+  /** From now on `block` lives as long as `keeper`, a live block whose kind has a rule for it. The caller holds both. */
+  keep(block: Block, keeper: Block): void {
+    this.claim(block, IN_FLIGHT | (keeper >>> LANE_SHIFT));
+  }
+
+  /** The condemned `keeper` keeps `block` no longer. Repeatable. */
+  letGo(block: Block, keeper: Block): void {
+    const m = this.#arena.i32;
+    const nodes = nodesOf(m[block + B_INFO]);
+    if (nodes === null) return;
+    const kept = IN_FLIGHT | (keeper >>> LANE_SHIFT);
+    const cursor = new NodeCursor(m).start(block, nodes);
+    while (cursor.next()) Atomics.compareExchange(m, cursor.at + N_HOLDER, kept, 0);
+    this.collect(block);
   }
 
   /** Whether a record that may carry the handle is still to be taken. */
@@ -275,6 +308,7 @@ export class References {
     while (cursor.next()) {
       if (Atomics.load(m, cursor.at + N_HOLDER) !== dead) continue;
       mine++;
+      rules?.passOn?.(block, cursor.at, dead);
       Atomics.store(m, cursor.at + N_CHANNEL, 0);
       Atomics.store(m, cursor.at + N_CHANNEL2, 0);
       rules?.scrubNode?.(block, cursor.at, dead);
