@@ -95,7 +95,7 @@ describe("stopped in a meeting at", () => {
       try {
         await within(40_000, "the stop", () => child.exitCode !== null || state(child.pid!) === "T");
         assertEquals(child.exitCode, null, "the crash point was not reached");
-        await survivor.stop();
+        await survivor.pause();
         for (let i = 0; i < 20; i++) {
           atOnce("robust tryAcquire and release", () => robust.tryAcquire() && robust.release());
           atOnce("Event.set", () => back.set());
@@ -122,7 +122,7 @@ describe("stopped in a meeting at", () => {
         await assertRejects(() => there.wait({ timeout: 30 }), TimeoutError);
         await condition.acquire({ timeout: 30 }).then(
           async (guard) => {
-            await condition.wait({ timeout: 30 }).catch((error) => assert(error instanceof TimeoutError));
+            await assertRejects(() => condition.wait({ timeout: 30 }), TimeoutError);
             guard.release();
           },
           (error) => assert(error instanceof TimeoutError, String(error)),
