@@ -44,10 +44,11 @@ import {
   O_WORD,
 } from "../core/layout.ts";
 import { onOpen, type Session } from "../core/session.ts";
+import { mayLoad } from "../../platform/runtime/globals.ts";
 import { checkWait, NodeCursor, type SyncWaitOptions, type WaitOptions } from "../core/waits.ts";
 import { BrokenBarrierError, TimeoutError } from "../errors.ts";
 import { findTask, type TaskReference, taskReference } from "../task.ts";
-import { NO_OPTIONS } from "./common.ts";
+import { NO_OPTIONS, noFill } from "./common.ts";
 
 const CHECK_MS = 90;
 
@@ -353,11 +354,9 @@ export class Barrier extends Handle {
   /** @ignore */
   constructor(parties: Existing | number, options?: BarrierOptions);
   constructor(parties: Existing | number, options: BarrierOptions = {}) {
-    if (isExisting(parties)) super(K_BARRIER, parties, 0, () => {});
-    else {
-      const { bytes, fill } = description(parties, options);
-      super(K_BARRIER, null, bytes, fill);
-    }
+    const existing = isExisting(parties) ? parties : null;
+    const { bytes, fill } = isExisting(parties) ? NOTHING_NEW : description(parties, options);
+    super(K_BARRIER, existing, bytes, fill);
     this.#core = (this.held.shared ??= new BarrierCore(this.session, this.block)) as BarrierCore;
   }
 
@@ -438,14 +437,7 @@ export class Barrier extends Handle {
   async #act(round: number): Promise<void> {
     const { action } = this.#core;
     try {
-      let run: () => unknown;
-      try {
-        run = findTask(action!);
-      } catch {
-        await import(action!.url);
-        run = findTask(action!);
-      }
-      await run();
+      await (await findAction(action!))();
     } catch (error) {
       this.#fail(round);
       throw error;
@@ -512,12 +504,25 @@ export class Barrier extends Handle {
   }
 }
 
+/** The action, its module loaded if it is not. */
+async function findAction(action: TaskReference): Promise<() => unknown> {
+  try {
+    return findTask(action);
+  } catch (error) {
+    if (!mayLoad(new URL(action.url))) throw error;
+  }
+  await import(action.url);
+  return findTask(action);
+}
+
 function late(timeout: number): BrokenBarrierError {
   const cause = new TimeoutError(`Cannot go on: not all parties came within ${timeout} ms`);
   return new BrokenBarrierError(`Cannot pass the barrier: not all parties came within ${timeout} ms`, {
     cause,
   });
 }
+
+const NOTHING_NEW = { bytes: 0, fill: noFill };
 
 /** Checks what makes a barrier, and gives what writes it into its block. */
 function description(

@@ -11,24 +11,31 @@ import { BLOCK_BYTES, describeOwner, NO_OPTIONS, noFill, refuse, timeoutOf } fro
 import { type Guard, kRelock, type Relockable } from "./guard.ts";
 import { installLock, LockCore } from "./lock_core.ts";
 
+const ABANDONED = -1;
+
 class LockGuard implements Guard {
-  abandoned: boolean;
+  /** ABANDONED, or the core's count when the lock was taken. The core knows no guard, which so costs no more than its object. */
+  #abandonments: number;
   #lock: LockCore | null;
   /** The guard keeps the handle from being dropped, and with it the lock from being given up. */
   readonly #handle: Lock;
 
   constructor(lock: LockCore, handle: Lock, abandoned: boolean) {
-    this.abandoned = abandoned;
+    this.#abandonments = abandoned ? ABANDONED : lock.abandonments;
     this.#lock = lock;
     this.#handle = handle;
-    lock.guard = this;
+  }
+
+  get abandoned(): boolean {
+    const lock = this.#lock;
+    if (lock !== null && lock.abandonments !== this.#abandonments) this.#abandonments = ABANDONED;
+    return this.#abandonments === ABANDONED;
   }
 
   release(): void {
     const lock = this.#lock;
     if (lock === null) return;
     this.#lock = null;
-    if (lock.guard === this) lock.guard = null;
     // With its last handle the agent has given up the lock already.
     if (!this.#handle.disposed) lock.release(true);
   }
@@ -112,7 +119,6 @@ export class Lock extends Handle {
   /** Releases the lock, whoever holds it. @throws {RangeError} nobody does */
   release(): void {
     if (this.disposed) this.checkLive("release");
-    this.#core.guard = null;
     this.#core.release(false);
   }
 
@@ -142,29 +148,19 @@ export class Lock extends Handle {
     const core = this.#core;
     return {
       isMine: () => core.isMine,
-      giveUp: () => {
-        const { guard } = core;
-        core.release(true);
-        return guard;
-      },
-      takeBack: async (guard, w) => {
+      giveUp: () => core.release(true),
+      takeBack: async (_given, w) => {
         let abandoned = core.attempt(false);
         if (abandoned === NOTHING) abandoned = await core.waiters.wait(w, Infinity);
-        takenBack(core, guard as LockGuard | null, abandoned);
+        if (abandoned) core.abandonments++;
       },
-      takeBackSync: (guard) => {
+      takeBackSync: () => {
         let abandoned = core.attempt(false);
         if (abandoned === NOTHING) abandoned = this.session.waits.waitSync(core.waiters, Infinity);
-        takenBack(core, guard as LockGuard | null, abandoned);
+        if (abandoned) core.abandonments++;
       },
     };
   }
-}
-
-/** The guard from before a condition's wait says whether the lock was abandoned meanwhile. */
-function takenBack(core: LockCore, guard: LockGuard | null, abandoned: boolean): void {
-  core.guard = guard;
-  if (guard !== null && abandoned) guard.abandoned = true;
 }
 
 reviver(K_LOCK, (existing) => new Lock(existing));

@@ -26,8 +26,8 @@ export class LockCore implements Source<boolean> {
   readonly #m: Int32Array;
   readonly #word: number;
   readonly #mine: number;
-  /** The guard of this agent's hold, while it has one: it learns when the lock was abandoned during a condition's wait. */
-  guard: { abandoned: boolean } | null = null;
+  /** How often the lock was abandoned while a condition's wait of this agent had given it up: its guard is to say so. */
+  abandonments = 0;
   /** Ticks that found the lock free and reserved: see check. */
   #reservedTicks = 0;
 

@@ -24,6 +24,7 @@ import { startIn } from "../fixtures/places.ts";
 import {
   blockUntilNotified,
   notifyAfter,
+  notifyAndHold,
   sleepOn,
   waitForFour,
   waitForFourInVain,
@@ -223,6 +224,28 @@ describe("Condition", () => {
       for (const guard of guards) guard.release();
       assertEquals(lock.locked(), false);
       condition[Symbol.dispose]();
+      lock[Symbol.dispose]();
+    }
+  });
+
+  timed("tells the guard when its lock was abandoned during a wait", 40_000, async () => {
+    for (const lock of [new Lock(), new RLock()]) {
+      using condition = new Condition(lock);
+      using ready = new Semaphore(0);
+      const child = await new Process({ target: notifyAndHold, args: [condition, ready] }).start();
+      await ready.acquire(W);
+      child.kill();
+      assertEquals((await condition.acquire(W)).abandoned, true);
+      condition.release();
+      using guard = await condition.acquire(W);
+      assertEquals(guard.abandoned, false);
+      const second = await new Process({ target: notifyAndHold, args: [condition, ready] }).start();
+      const waiting = condition.wait(W);
+      await ready.acquire(W);
+      second.kill();
+      await waiting;
+      assertEquals(guard.abandoned, true);
+      assertEquals([await child.join(W), await second.join(W)], [-9, -9]);
       lock[Symbol.dispose]();
     }
   });
