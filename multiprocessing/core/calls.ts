@@ -38,8 +38,8 @@ export class Call implements Standing {
     this.#session = session;
     this.#rules = rules;
     this.#m = session.arena.i32;
-    session.waits.hold(block);
     this.node = session.references.claim(block, session.token, true);
+    session.waits.hold(block);
     crashPoint("call.claimed");
   }
 

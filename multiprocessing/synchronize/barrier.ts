@@ -96,7 +96,8 @@ class BarrierCore implements CallRules {
 
   #arrived(word: number): number {
     const last = lastOf(word);
-    return last === 0 ? 0 : (this.#m[this.#nodeAt(last - 1) + N_ARRIVAL] & AR_INDEX_MASK) + 1;
+    if (last === 0) return 0;
+    return (Atomics.load(this.#m, this.#nodeAt(last - 1) + N_ARRIVAL) & AR_INDEX_MASK) + 1;
   }
 
   #nodeAt(index: number): number {
@@ -162,10 +163,15 @@ class BarrierCore implements CallRules {
     }
   }
 
-  /** The action was run: the round is passed, unless it was broken or reset meanwhile. */
-  acted(): void {
+  /** Whether the call that arrived so completed the round, and has to run the action. */
+  isToAct(call: Call, index: number): boolean {
+    return this.action !== null && index === this.parties - 1 && call.state === CALL_WAITING;
+  }
+
+  /** The action was run: its round is passed, unless it was broken or reset meanwhile. */
+  acted(round: number): void {
     const { word } = this;
-    if (stateOf(word) !== BR_ACTING) return;
+    if (stateOf(word) !== BR_ACTING || roundOf(word) !== round) return;
     const passing = withState(word, BR_PASSING);
     if (Atomics.compareExchange(this.#m, this.#word, word, passing) === word) this.#pass(passing);
   }
@@ -378,7 +384,7 @@ export class Barrier extends Handle {
         const index = core.arrive(call);
         if (index === null) throw core.refused(null);
         const round = this.#roundOf(call);
-        if (index === core.parties - 1 && call.state === CALL_WAITING) await this.#act(round);
+        if (core.isToAct(call, index)) await this.#act(round);
         if (call.state === CALL_WAITING) {
           await call.wait(w, timeout === Infinity ? timeout : Math.max(0, end - now()), () => late(timeout));
         }
@@ -410,7 +416,7 @@ export class Barrier extends Handle {
         const index = core.arrive(call);
         if (index === null) throw core.refused(null);
         const round = this.#roundOf(call);
-        if (index === core.parties - 1 && call.state === CALL_WAITING) this.#actSync(round);
+        if (core.isToAct(call, index)) this.#actSync(round);
         if (call.state === CALL_WAITING) {
           call.waitSync(timeout === Infinity ? timeout : Math.max(0, end - now()), () => late(timeout));
         }
@@ -442,7 +448,7 @@ export class Barrier extends Handle {
       this.#fail(round);
       throw error;
     }
-    this.#core.acted();
+    this.#core.acted(round);
   }
 
   #actSync(round: number): void {
@@ -458,7 +464,7 @@ export class Barrier extends Handle {
       this.#fail(round);
       throw error;
     }
-    this.#core.acted();
+    this.#core.acted(round);
   }
 
   #fail(round: number): void {
