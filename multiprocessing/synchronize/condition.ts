@@ -156,6 +156,7 @@ export class Condition extends Handle {
   readonly #lock: Lock | RLock;
   readonly #ownsLock: boolean;
   readonly #relock: Relockable;
+  readonly #lockBlock: Block;
 
   /**
    * Makes a condition.
@@ -192,6 +193,7 @@ export class Condition extends Handle {
         | RLock;
     this.#ownsLock = given === null;
     this.#relock = this.#lock[kRelock]();
+    this.#lockBlock = m[this.block + C_LOCK];
     this.#core = (this.held.shared ??= new ConditionCore(this.session, this.block)) as ConditionCore;
   }
 
@@ -244,8 +246,7 @@ export class Condition extends Handle {
     const timeout = timeoutOf(w);
     if (typeof timeout !== "number") return await timeout;
     const call = this.#stand();
-    const given = this.#relock.giveUp();
-    crashPoint("condition.left");
+    const given = this.#giveUp();
     try {
       await call.wait(w, timeout, () => notNotified(timeout));
     } finally {
@@ -253,6 +254,7 @@ export class Condition extends Handle {
       // A session that was left has no locks.
       if (!this.session.waits.closed) {
         await this.#relock.takeBack(given, w.ref === false ? { ref: false } : NO_OPTIONS);
+        this.session.waits.release(this.#lockBlock);
       }
     }
   }
@@ -267,13 +269,13 @@ export class Condition extends Handle {
     const timeout = this.session.waits.checkBlocking("wait for the condition synchronously", w);
     this.#checkMine("wait for the condition");
     const call = this.#stand();
-    const given = this.#relock.giveUp();
-    crashPoint("condition.left");
+    const given = this.#giveUp();
     try {
       call.waitSync(timeout, () => notNotified(timeout));
     } finally {
       call.close();
       this.#relock.takeBackSync(given);
+      this.session.waits.release(this.#lockBlock);
     }
   }
 
@@ -354,6 +356,14 @@ export class Condition extends Handle {
   override [Symbol.dispose](): void {
     super[Symbol.dispose]();
     if (this.#ownsLock) this.#lock[Symbol.dispose]();
+  }
+
+  /** The lock's block stays, though its handles may be disposed meanwhile. */
+  #giveUp(): unknown {
+    this.session.waits.hold(this.#lockBlock);
+    const given = this.#relock.giveUp();
+    crashPoint("condition.left");
+    return given;
   }
 
   #stand(): Call {

@@ -29,7 +29,7 @@ import {
   waitForFour,
   waitForFourInVain,
 } from "../fixtures/sync_tasks.ts";
-import { pause, STALL_MS, timed, within } from "./support.ts";
+import { pause, STALL_MS, timed, use, within } from "./support.ts";
 
 const W = { timeout: STALL_MS };
 
@@ -274,6 +274,23 @@ describe("Condition", () => {
     };
     await Promise.all([produce(), consume()]);
     assertEquals(consumed, Array.from({ length: 50 }, (_, i) => i));
+  });
+
+  it("may be disposed while it is waited for", async () => {
+    const before = use();
+    const kept = new Condition();
+    for (const condition of [kept, new Condition(new Lock())]) {
+      await condition.acquire();
+      const waiting = condition.wait({ timeout: 30 });
+      condition[Symbol.dispose]();
+      // Blocks that are free now are used again at once.
+      const locks = Array.from({ length: 50 }, () => new Lock());
+      await assertRejects(() => waiting, TimeoutError);
+      assert(locks.every((lock) => !lock.locked()));
+      for (const lock of locks) lock[Symbol.dispose]();
+      await assertRejects(() => condition.wait(), TypeError, "disposed");
+    }
+    await within(STALL_MS, "one lock", () => use().blocks === before.blocks + 1);
   });
 
   it("travels with its lock", async () => {

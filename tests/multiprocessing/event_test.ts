@@ -1,8 +1,20 @@
 import { assertEquals, assertGreaterOrEqual, assertLess, assertRejects, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { BlockingError, Event, Process, Queue, Semaphore, session, TimeoutError } from "../../mod.ts";
+import {
+  Barrier,
+  BlockingError,
+  BrokenBarrierError,
+  Condition,
+  Event,
+  Lock,
+  Process,
+  Queue,
+  Semaphore,
+  session,
+  TimeoutError,
+} from "../../mod.ts";
 import { startIn } from "../fixtures/places.ts";
-import { blockUntilSet, countWhenSet, setAfter } from "../fixtures/sync_tasks.ts";
+import { blockUntilSet, countWhenSet, setAfter, waitBusily, waitIdly } from "../fixtures/sync_tasks.ts";
 import { STALL_MS, timed, within } from "./support.ts";
 
 const W = { timeout: STALL_MS };
@@ -96,6 +108,24 @@ describe("Event", () => {
     await join();
     assertEquals(count.getValue(), 2);
     event.waitSync({ allowBlocking: true });
+  });
+
+  timed("keeps a process that waits alive, unless told not to", 40_000, async () => {
+    using event = new Event();
+    using ready = new Semaphore(0);
+    using condition = new Condition();
+    using barrier = new Barrier(2);
+    using lock = new Lock();
+    using _guard = await lock.acquire();
+    const idle = await new Process({ target: waitIdly, args: [lock, event, condition, barrier] }).start();
+    assertEquals(await idle.join(W), 0);
+    // It ended as a party of the barrier.
+    await assertRejects(() => barrier.wait(W), BrokenBarrierError);
+    const busy = await new Process({ target: waitBusily, args: [event, ready] }).start();
+    await ready.acquire(W);
+    await assertRejects(() => busy.join({ timeout: 300 }), TimeoutError);
+    event.set();
+    assertEquals(await busy.join(W), 0);
   });
 
   it("travels, and is the same everywhere", async () => {
