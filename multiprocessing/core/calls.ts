@@ -38,7 +38,7 @@ export class Call implements Standing {
     this.#session = session;
     this.#rules = rules;
     this.#m = session.arena.i32;
-    this.node = session.references.claim(block, session.token, true);
+    this.node = session.references.claimAnother(block);
     session.waits.hold(block);
     crashPoint("call.claimed");
   }

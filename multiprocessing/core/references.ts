@@ -66,6 +66,8 @@ export interface Held {
   count: number;
   /** What all handles of this agent to the block share: its waiters above all. */
   shared: unknown;
+  /** Where the last free node was found: see {@linkcode References.claimAnother}. */
+  free?: NodeCursor;
 }
 
 export class References {
@@ -150,8 +152,8 @@ export class References {
     this.collect(block);
   }
 
-  /** A node of the block for `holder`: the one it has, or a free one; with `another` always a free one. */
-  claim(block: Block, holder: number, another = false): number {
+  /** A node of the block for `holder`: the one it has, or a free one. */
+  claim(block: Block, holder: number): number {
     const m = this.#arena.i32;
     const nodes = nodesOf(m[block + B_INFO])!;
     for (;;) {
@@ -159,10 +161,8 @@ export class References {
       const c = this.#cursor.start(block, nodes);
       while (c.next()) {
         const is = Atomics.load(m, c.at + N_HOLDER);
-        if (is === holder && !another) return c.at;
-        if (is !== 0 || free !== 0) continue;
-        free = c.at;
-        if (another) break;
+        if (is === holder) return c.at;
+        if (is === 0 && free === 0) free = c.at;
       }
       if (free === 0) free = this.#addNodes(block, c.link, holder);
       else if (Atomics.compareExchange(m, free + N_HOLDER, 0, holder) !== 0) continue;
@@ -170,6 +170,29 @@ export class References {
       crashPoint("handle.hold");
       Atomics.add(m, block + B_ADDS, 1);
       return free;
+    }
+  }
+
+  /** One more node of a block that this agent holds, for a call. Looks on from where it found the last one: calls come and go in crowds. */
+  claimAnother(block: Block): number {
+    const m = this.#arena.i32;
+    const { token } = this.#arena;
+    const nodes = nodesOf(m[block + B_INFO])!;
+    const held = this.#held.get(block)!;
+    const c = held.free ??= new NodeCursor(m).start(block, nodes);
+    for (let round = 0;; round++) {
+      while (c.next()) {
+        if (
+          Atomics.load(m, c.at + N_HOLDER) === 0 &&
+          Atomics.compareExchange(m, c.at + N_HOLDER, 0, token) === 0
+        ) return c.at;
+      }
+      if (round > 0) {
+        const added = this.#addNodes(block, c.link, token);
+        if (added !== 0) return added;
+      }
+      // The end of the list stands where nodes would be added; what was given back lies before it.
+      if (round === 0) c.start(block, nodes);
     }
   }
 

@@ -172,6 +172,29 @@ export class NodeCursor {
   }
 }
 
+/** Node number `index` of a block, counted as {@linkcode NodeCursor} walks; it must exist. */
+export function nodeAt(m: Int32Array, block: Block, nodes: Nodes, index: number): number {
+  if (index < nodes.count) return block + nodes.base + index * nodes.stride;
+  const each = Math.floor(M_WORDS / nodes.stride);
+  let more = Atomics.load(m, block + B_MORE);
+  for (index -= nodes.count; index >= each; index -= each) more = Atomics.load(m, more + M_NEXT);
+  return more + M_BASE + index * nodes.stride;
+}
+
+/** The number of a node of a block. */
+export function indexOfNode(m: Int32Array, block: Block, nodes: Nodes, node: number): number {
+  const inside = (node - block - nodes.base) / nodes.stride;
+  if (inside >= 0 && inside < nodes.count) return inside;
+  const each = Math.floor(M_WORDS / nodes.stride);
+  let before = nodes.count;
+  for (let more = Atomics.load(m, block + B_MORE); more !== 0; more = Atomics.load(m, more + M_NEXT)) {
+    const within = (node - more - M_BASE) / nodes.stride;
+    if (within >= 0 && within < each) return before + within;
+    before += each;
+  }
+  return -1;
+}
+
 /** Keeps the loop alive, or not, and calls back every 100 ms while something waits: supplied by the session. */
 export interface Heartbeat {
   start(tick: () => void): void;

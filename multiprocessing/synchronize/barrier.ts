@@ -45,7 +45,14 @@ import {
 } from "../core/layout.ts";
 import { onOpen, type Session } from "../core/session.ts";
 import { mayLoad } from "../../platform/runtime/globals.ts";
-import { checkWait, NodeCursor, type SyncWaitOptions, type WaitOptions } from "../core/waits.ts";
+import {
+  checkWait,
+  indexOfNode,
+  nodeAt,
+  NodeCursor,
+  type SyncWaitOptions,
+  type WaitOptions,
+} from "../core/waits.ts";
 import { BrokenBarrierError, TimeoutError } from "../errors.ts";
 import { findTask, type TaskReference, taskReference } from "../task.ts";
 import { NO_OPTIONS, noFill } from "./common.ts";
@@ -101,15 +108,11 @@ class BarrierCore implements CallRules {
   }
 
   #nodeAt(index: number): number {
-    const c = new NodeCursor(this.#m).start(this.block, CALL_NODES);
-    for (let i = 0; i <= index; i++) c.next();
-    return c.at;
+    return nodeAt(this.#m, this.block, CALL_NODES, index);
   }
 
   #indexOf(node: number): number {
-    const c = new NodeCursor(this.#m).start(this.block, CALL_NODES);
-    for (let i = 0; c.next(); i++) if (c.at === node) return i;
-    return -1;
+    return indexOfNode(this.#m, this.block, CALL_NODES, node);
   }
 
   /** The call that WORD names has arrived, and from now on its node says so, too. */

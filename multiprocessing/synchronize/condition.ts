@@ -40,6 +40,12 @@ interface Waiting {
   readonly held: boolean;
 }
 
+/** Order of waking: by tickets, which wrap round; those whose thread is blocked are the last. */
+function compare(a: number, aHeld: boolean, b: number, bHeld: boolean): number {
+  if (aHeld !== bHeld) return aHeld ? 1 : -1;
+  return ((a & ~3) - (b & ~3)) | 0;
+}
+
 /** The condition, as all handles of this agent to it share it. */
 class ConditionCore implements CallRules {
   readonly session: Session;
@@ -101,25 +107,21 @@ class ConditionCore implements CallRules {
   /** Calls that wait, the longest first; with `one` only the first. */
   #waiting(one: boolean, dead: readonly number[], but: number | undefined): Waiting[] {
     const m = this.#m;
-    const before = (a: Waiting, b: Waiting): number =>
-      a.held !== b.held ? (a.held ? 1 : -1) : ((a.word & ~3) - (b.word & ~3)) | 0;
     const calls: Waiting[] = [];
+    let first: Waiting | undefined;
     for (const c = new NodeCursor(m).start(this.block, CALL_NODES); c.next();) {
       const word = Atomics.load(m, c.at + N_CHANNEL);
       if ((word & 3) !== CALL_WAITING || c.at === but) continue;
       const holder = Atomics.load(m, c.at + N_HOLDER);
       if (holder <= 0 || this.session.arena.isStale(holder) || dead.includes(holder)) continue;
-      const call = {
-        at: c.at + N_CHANNEL,
-        word,
-        holder,
-        held: Atomics.load(m, agentAt(holder) + A_HELD) !== 0,
-      };
-      if (call.held && but !== undefined) continue;
-      if (!one || calls.length === 0) calls.push(call);
-      else if (before(call, calls[0]) < 0) calls[0] = call;
+      const held = Atomics.load(m, agentAt(holder) + A_HELD) !== 0;
+      if (held && but !== undefined) continue;
+      if (one && first !== undefined && compare(word, held, first.word, first.held) >= 0) continue;
+      first = { at: c.at + N_CHANNEL, word, holder, held };
+      if (!one) calls.push(first);
     }
-    return one ? calls : calls.sort(before);
+    if (one) return first === undefined ? [] : [first];
+    return calls.sort((a, b) => compare(a.word, a.held, b.word, b.held));
   }
 
   get waiting(): number {
