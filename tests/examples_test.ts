@@ -12,6 +12,12 @@ const LIMIT_MS = 60_000;
 
 /** All that each example prints. */
 const output = new Map([
+  ["barrier.ts", ["exit codes: 0 0 0", "work done: 300", "a party was killed: BrokenBarrierError"]],
+  ["condition.ts", [
+    "parts: 100",
+    "within 20 ms: TimeoutError",
+    "Condition(RLock(MainProcess, 1), waiters=0)",
+  ]],
   ["lock.ts", [
     "counted to 300",
     "without waiting: null",
