@@ -372,6 +372,8 @@ export class Session {
     this.arena.leave();
     this.agents.leave();
     const last = this.#path !== null && this.#isAlone();
+    // Nobody will reap those who are dead by now, a terminated Worker say.
+    if (last) { for (const dead of this.agents.all()) removeFile(this.#bellName(dead)); }
     closeFd(this.arena.fd);
     this.arena.unmap();
     if (last) removeShared(this.#path!);
