@@ -109,7 +109,8 @@ class LockCore implements Source<boolean> {
   /** Takes the lock; the answer is whether its last owner abandoned it. */
   attempt(woken: boolean): boolean | typeof NOTHING {
     const m = this.#m;
-    let seen = Atomics.compareExchange(m, this.#word, 0, this.#mine);
+    // Others may wait whom nobody will set the flag for: it was cleared to wake this agent. It makes the release look.
+    let seen = Atomics.compareExchange(m, this.#word, 0, woken ? this.#mine | L_WAITERS : this.#mine);
     if (seen === 0) {
       crashPoint("lock.taken");
       return false;
@@ -146,8 +147,15 @@ class LockCore implements Source<boolean> {
   }
 
   pass(): void {
-    if (Atomics.load(this.#m, this.#word) >>> L_OWNER_SHIFT === 0) {
-      this.session.waits.wakeNext(this.block, SYNC_NODES, N_CHANNEL);
+    if (Atomics.or(this.#m, this.#word, L_WAITERS) >>> L_OWNER_SHIFT === 0) this.#wake();
+  }
+
+  /** Wakes the next waiter of the free lock. Reserved for nobody, it would keep newcomers asleep: then the reservation ends. */
+  #wake(): void {
+    while (!this.session.waits.wakeNext(this.block, SYNC_NODES, N_CHANNEL)) {
+      const seen = Atomics.and(this.#m, this.#word, ~L_RESERVED);
+      // A newcomer that found it reserved has set the flag, and sleeps.
+      if (seen >>> L_OWNER_SHIFT !== 0 || (~seen & (L_RESERVED | L_WAITERS)) !== 0) return;
     }
   }
 
@@ -197,7 +205,7 @@ class LockCore implements Source<boolean> {
         continue;
       }
       crashPoint("wait.cleared");
-      if ((seen & L_WAITERS) !== 0) this.session.waits.wakeNext(this.block, SYNC_NODES, N_CHANNEL);
+      if ((seen & L_WAITERS) !== 0) this.#wake();
       return;
     }
   }
@@ -366,7 +374,16 @@ class SemaphoreCore implements Source<undefined> {
   }
 
   pass(): void {
-    if (this.value > 0) this.session.waits.wakeNext(this.block, SYNC_NODES, N_CHANNEL);
+    if (Atomics.or(this.#m, this.#word, S_WAITERS) >>> S_VALUE_SHIFT !== 0) this.#wake();
+  }
+
+  /** Wakes the next waiter for a permit. Reserved for nobody, it would keep newcomers asleep: then the reservation ends. */
+  #wake(): void {
+    while (!this.session.waits.wakeNext(this.block, SYNC_NODES, N_CHANNEL)) {
+      const seen = Atomics.and(this.#m, this.#word, ~S_RESERVED);
+      // A newcomer that found it reserved has set the flag, and sleeps.
+      if (seen >>> S_VALUE_SHIFT === 0 || (~seen & (S_RESERVED | S_WAITERS)) !== 0) return;
+    }
   }
 
   check(): void {
@@ -395,7 +412,7 @@ class SemaphoreCore implements Source<undefined> {
         continue;
       }
       crashPoint("semaphore.released");
-      if ((seen & S_WAITERS) !== 0) this.session.waits.wakeNext(this.block, SYNC_NODES, N_CHANNEL);
+      if ((seen & S_WAITERS) !== 0) this.#wake();
       return;
     }
   }
