@@ -260,8 +260,10 @@ export class Process<A extends unknown[] = unknown[]> {
     active.delete(this as unknown as Process<never[]>);
     running.forget();
     running.sentinel.close();
-    if (!running.session.closed) running.session.agents.reap(running.token);
-    running.resolve(this.#exitCode);
+    // Who joins it finds what it held free, and what it was part of without it.
+    const joined = (): void => running.resolve(this.#exitCode!);
+    if (running.session.closed) joined();
+    else running.session.agents.reap(running.token, joined);
     return true;
   }
 
