@@ -284,7 +284,7 @@ export class Process<A extends unknown[] = unknown[]> {
     const timeout = checkWait(w);
     const running = this.#running;
     if (running === undefined) throw new TypeError("Cannot join the process: it was not started");
-    if (this.#poll()) return this.#exitCode!;
+    if (this.#poll()) return await running.exited;
     if (timeout === 0) throw new TimeoutError(`Cannot join ${this.name}: it is still running`);
     if (w.ref === false) running.sentinel.unref();
     else running.sentinel.ref();
@@ -317,6 +317,7 @@ export class Process<A extends unknown[] = unknown[]> {
         if (left <= 0) throw new TimeoutError(`Cannot join ${this.name}: it still ran after ${timeout} ms`);
         sleepSync(Math.min(slice, left));
       }
+      if (!this.#running!.session.closed) this.#running!.session.agents.finishReaps();
       return this.#exitCode!;
     });
   }

@@ -156,6 +156,15 @@ export class Agents {
     this.#reapPiece(slot, { token, phase: "queues", next: 0, done: [done] });
   }
 
+  /** Goes on with what was begun to its end, for a thread that blocks anyway. */
+  finishReaps(): void {
+    for (const [slot, scrubbing] of this.#underWay) {
+      this.#underWay.delete(slot);
+      this.#reapSlot(slot, scrubbing);
+      for (const each of scrubbing.done) each();
+    }
+  }
+
   #reapPiece(slot: number, scrubbing: Scrubbing): void {
     section(() => {
       const until = now() + this.sliceMs;
@@ -237,11 +246,7 @@ export class Agents {
   /** This agent's own end, while it lives: the slot is free at once. */
   leave(): void {
     const arena = this.#arena;
-    for (const [slot, scrubbing] of this.#underWay) {
-      this.#reapSlot(slot, scrubbing);
-      for (const each of scrubbing.done) each();
-    }
-    this.#underWay.clear();
+    this.finishReaps();
     this.scrub(arena.token);
     Atomics.store(arena.i32, agentAt(arena.token) + A_PID, 0);
     unlockByte(arena.fd, arena.slot);
