@@ -323,7 +323,7 @@ export function returnLeases(m: Int32Array, queue: Block, token: number): void {
 export function installLeases({ arena, references }: Session): void {
   const m = arena.i32;
   references.rule(K_LEASES, {
-    scrubBlock: (table, dead) => {
+    scrubBlock: (table, dead, head) => {
       if (m[table + B_OWNER] !== dead) return;
       const queue = m[table + LT_QUEUE];
       if (isLive(arena, queue, K_QUEUE)) {
@@ -331,7 +331,7 @@ export function installLeases({ arena, references }: Session): void {
           if (at === table) return;
         }
       }
-      arena.discard(table);
+      arena.discard(table, head);
     },
   });
 }

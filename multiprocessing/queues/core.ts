@@ -430,7 +430,10 @@ function getSource(core: QueueCore): Source<Taken> {
       return core.hasItem() || core.flags !== 0;
     },
     reserve: () => {},
-    pass: () => core.passGetter(),
+    pass: () => {
+      Atomics.store(m, core.block + Q_GETTERS, 1);
+      core.passGetter();
+    },
     check: (isDead) => core.reapDead(isDead),
   };
 }
@@ -451,23 +454,25 @@ function putSource(core: QueueCore): Source<unknown> {
       return core.hasRoom() || core.flags !== 0;
     },
     reserve: () => {},
-    pass: () => core.passPutter(),
+    pass: () => {
+      Atomics.store(m, core.block + Q_PUTTERS, 1);
+      core.passPutter();
+    },
     check: (isDead) => core.reapDead(isDead),
   };
 }
 
-/** A waiter's item is what DRAINED was when it began. All are woken at once, so there is nothing to pass on. */
+/** A waiter's item is what DRAINED was when it began. All are woken at once, so there is nobody to pass it on to. */
 function joinSource(core: QueueCore): Source<null> {
   const m = core.session.arena.i32;
   return {
     attempt: (_woken, since) => core.isJoined(since as number) ? null : NOTHING,
-    mark: () => {
+    mark: (_woken, since) => {
       Atomics.store(m, core.block + Q_JOINERS, 1);
-      const { first } = core.joiners;
-      return first !== undefined && core.isJoined(first.item as number);
+      return core.isJoined(since as number);
     },
     reserve: () => {},
-    pass: () => {},
+    pass: () => Atomics.store(m, core.block + Q_JOINERS, 1),
     check: (isDead) => core.reapDead(isDead),
   };
 }
