@@ -56,6 +56,7 @@ export abstract class BaseQueue<T> extends Handle {
 
   /**
    * Puts an item, waiting for room if the queue is full. When it resolves, the item is safe from this process's death.
+   * Of an array or buffer of 1 KiB and more, what is in it when it is written is sent: leave it alone until then.
    *
    * @throws {Full} the time was over
    * @throws {ShutDown} the queue was shut down
@@ -71,8 +72,7 @@ export abstract class BaseQueue<T> extends Handle {
         return isDue() ? afterTurn(undefined) : Promise.resolve();
       }
       message.keep(); // the next encode reuses what is not kept
-      sendAtExit(this.core);
-      return putters.wait(w, timeout, message).then(throwIfError);
+      return sendAtExit(this.core, putters.wait(w, timeout, message)).then(throwIfError);
     } catch (error) {
       return Promise.reject(error);
     }

@@ -6,18 +6,28 @@
  */
 import { sleepSync, writeFd } from "../../platform/mod.ts";
 import { now } from "../core/clock.ts";
+import type { Session } from "../core/session.ts";
 import type { QueueCore } from "./core.ts";
 
 const LONGEST_MS = 2000;
-const watched = new WeakSet<QueueCore>();
+/** Queues with puts of this agent that wait for room. */
+const unsent = new Set<QueueCore>();
+let watched: Session | undefined;
 /** For all queues together. */
 let deadline: number | undefined;
 
-/** Has what waits for room at the end of the process sent then. */
-export function sendAtExit(core: QueueCore): void {
-  if (watched.has(core)) return;
-  watched.add(core);
-  core.session.atExit(() => send(core));
+/** Has what a put waits with sent at the end of the process, if it waits still. */
+export function sendAtExit<T>(core: QueueCore, put: Promise<T>): Promise<T> {
+  unsent.add(core);
+  if (watched !== core.session) {
+    watched = core.session;
+    watched.atExit(() => unsent.forEach(send));
+  }
+  const settled = (): void => {
+    if (core.putters.first === undefined) unsent.delete(core);
+  };
+  put.then(settled, settled);
+  return put;
 }
 
 function send(core: QueueCore): void {

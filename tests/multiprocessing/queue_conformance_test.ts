@@ -1,8 +1,8 @@
 /** Rows QUEUE of the conformance list (start method spawn). */
 import { assert, assertEquals, assertLess, assertRejects, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { Empty, Full, Process, Queue, session } from "../../multiprocessing/mod.ts";
-import { putFive, takeSix } from "../fixtures/queue_tasks.ts";
+import { Empty, Full, JoinableQueue, Process, Queue, session } from "../../multiprocessing/mod.ts";
+import { nested, putFive, slowPartner, takeSix } from "../fixtures/queue_tasks.ts";
 import { STALL_MS, timed } from "./support.ts";
 
 /** Milliseconds that something took. */
@@ -114,6 +114,44 @@ describe("Queue", () => {
     await assertRejects(() => queue.get(), TypeError, "is closed");
     await assertRejects(() => queue.lease(), TypeError, "is closed");
     assertThrows(() => queue.qsize(), TypeError, "is closed");
+  });
+});
+
+describe("processes and queues", () => {
+  // LOOP-04 is about the forkserver, which is not there yet: the same with joinable queues and spawn.
+  for (const [id, Kind] of [["LOOP-01", Queue], ["LOOP-04", JoinableQueue as typeof Queue]] as const) {
+    timed(`${id} put, get and join let the loop run`, 60_000, async () => {
+      using there = new Kind<string>();
+      using back = new Kind<string>();
+      let ticks = 0;
+      const ticker = setInterval(() => ticks++, 1);
+      /** What a wait gives, after it was seen that the loop ran meanwhile. */
+      const whileTicking = async <T>(wait: Promise<T>): Promise<T> => {
+        const before = ticks;
+        const value = await wait;
+        assert(ticks > before, "the loop did not run");
+        return value;
+      };
+      try {
+        const child = await new Process({ target: slowPartner, args: [there, back] }).start();
+        await there.put("master", { timeout: 5000 });
+        assertEquals(await whileTicking(back.get({ timeout: 20_000 })), "test_queues");
+        if (back instanceof JoinableQueue) back.taskDone();
+        assertEquals(await whileTicking(child.join({ timeout: 15_000 })), 10);
+        assertEquals([child.isAlive(), child.exitCode], [false, 10]);
+      } finally {
+        clearInterval(ticker);
+      }
+    });
+  }
+
+  timed("START-14 a queue that a child was handed can be passed on", 60_000, async () => {
+    using queue = new Queue<number>();
+    const child = await new Process({ target: nested, args: [queue, 2] }).start();
+    assertEquals(await child.join({ timeout: STALL_MS }), 0);
+    const results = new Set<number>();
+    while (!queue.empty()) results.add(await queue.get());
+    assertEquals(results, new Set([1, 2]));
   });
 });
 
