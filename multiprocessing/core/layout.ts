@@ -381,7 +381,7 @@ export const Q_TYPE = 14;
 export const Q_JOINERS = 15;
 /** Items that taskDone was called for. Compare-exchange upwards by one. What leases acknowledged is counted in their entries. */
 export const Q_FINISHED = 16;
-/** How often all items were finished: who began to join before the last of these times is done. Atomic add. */
+/** How often all items were finished while somebody waited for it: who began to join before the last of these times is done. Atomic add. */
 export const Q_DRAINED = 17;
 /** Newest table of leases; tables are only added. */
 export const Q_LEASES = 18;

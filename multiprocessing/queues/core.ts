@@ -197,7 +197,10 @@ export class QueueCore {
 
   /** Ends a lease: the item is gone, and finished. */
   acknowledge(entry: number, carried: readonly Block[]): void {
-    const left = this.joinable ? this.unfinished() - 1 : 0;
+    // Counting looks at every lease: only for somebody who waits for it.
+    const left = this.joinable && Atomics.load(this.#m, this.block + Q_JOINERS) !== 0
+      ? this.unfinished() - 1
+      : 1;
     this.#leases.end(entry, true);
     for (const block of carried) this.session.references.collect(block);
     if (this.joinable) this.#finished(left);
@@ -326,8 +329,9 @@ export class QueueCore {
   /** @param left what was unfinished when the last was finished: somebody may have put since, and who waited then has waited long enough */
   #finished(left: number): void {
     crashPoint("queue.finished");
-    if (left > 0 && this.unfinished() > 0) return;
     const m = this.#m;
+    // Who begins to wait after this looks for itself.
+    if (Atomics.load(m, this.block + Q_JOINERS) === 0 || (left > 0 && this.unfinished() > 0)) return;
     Atomics.add(m, this.block + Q_DRAINED, 1);
     if (Atomics.exchange(m, this.block + Q_JOINERS, 0) !== 0) {
       this.session.waits.wakeAll(this.block, QUEUE_NODES, N_CHANNEL3);
