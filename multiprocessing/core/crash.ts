@@ -63,7 +63,7 @@ export const CRASH_POINTS = [
   "lease.held", // the item is the lease's, its record not done
   "lease.again", // an item that came back is leased again, its message still the last taker's
   "lease.ended", // acknowledged, its message not freed
-  "lease.returned", // given back, RETURNS not raised
+  "lease.returned", // given back, or returned by a reaper, RETURNS not raised
 ] as const;
 export type CrashPoint = typeof CRASH_POINTS[number];
 

@@ -315,6 +315,7 @@ export function returnLeases(m: Int32Array, queue: Block, token: number): void {
     Atomics.compareExchange(m, entry + LS_STATE, taken(token), LS_FREE);
     return false;
   });
+  crashPoint("lease.returned");
   // Also for what it gave back itself.
   Atomics.add(m, queue + Q_RETURNS, 1);
 }

@@ -12,7 +12,7 @@ import {
   ShutDown,
 } from "../../multiprocessing/mod.ts";
 import { current } from "../../multiprocessing/core/session.ts";
-import { leaseAndClose, leaseAndEnd, leaseAndHang, leaseSync } from "../fixtures/queue_tasks.ts";
+import { leaseAndClose, leaseAndEnd, leaseAndHang, leaseSync, reapAndDie } from "../fixtures/queue_tasks.ts";
 import { backTo, STALL_MS, timed, use } from "./support.ts";
 
 const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
@@ -198,6 +198,23 @@ describe("a consumer", () => {
     }
     await backTo(before);
   });
+
+  for (const point of ["lease.returned", "agent.reap", "agent.reaped"] as const) {
+    timed(`whose reaper is killed at ${point} gives back once`, 40_000, async () => {
+      const before = use();
+      const queue = new Queue<unknown>();
+      const told = new Queue<unknown>();
+      for (const item of ["a", "b"]) await queue.put(item);
+      await using reaper = await new Process({ target: reapAndDie, args: [queue, told, point] }).start();
+      assertEquals(await told.get({ timeout: STALL_MS }), "both are leased");
+      await queue.put("go");
+      assertEquals(await reaper.join({ timeout: STALL_MS }), -9);
+      for (const item of ["a", "b"]) assertEquals((await queue.lease({ timeout: STALL_MS })).value, item);
+      assertStrictEquals(queue.tryLease(), null);
+      for (const each of [queue, told]) each[Symbol.dispose]();
+      await backTo(before);
+    });
+  }
 
   timed("that ends without a word gives back, too", 40_000, async () => {
     using queue = new Queue<string>();
