@@ -1,7 +1,7 @@
 /** All of this module's parts. @module */
 export * from "./errors.ts";
 export { task } from "./task.ts";
-export * from "./synchronize.ts";
+export { type Guard, Lock, Semaphore } from "./synchronize.ts";
 export * from "./queues.ts";
 export {
   activeChildren,
@@ -17,6 +17,16 @@ export {
   type Stdio,
   type TaskProcessOptions,
 } from "./process.ts";
+export { SharedMemory, type SharedMemoryOptions } from "./shared_memory.ts";
+export {
+  SharedArray,
+  type TypedArray,
+  type TypedArrayConstructor,
+  type TypedArrayElement,
+  Value,
+  type ValueOf,
+  type ValueType,
+} from "./sharedctypes.ts";
 export { session, type SessionHandle } from "./session.ts";
 export type { SyncWaitOptions, WaitOptions } from "./core/waits.ts";
 export { Handle } from "./core/handle.ts";

@@ -521,17 +521,25 @@ function refuse(check: () => void): Promise<never> {
 reviver(K_LOCK, (existing) => new Lock(existing));
 reviver(K_SEMAPHORE, (existing) => new Semaphore(existing));
 
+/** What is done at the end of each kind of block that is a lock, or begins as one. */
+export function installLock(kind: number): void {
+  onOpen((session) => {
+    const m = session.arena.i32;
+    session.references.rule(kind, {
+      isOwned: (block) => Atomics.load(m, block + O_WORD) >>> L_OWNER_SHIFT === session.token,
+      scrubNode: (block, node, dead) => {
+        const core = new LockCore(session, block, node);
+        core.abandon(dead);
+        Atomics.and(m, block + O_WORD, ~L_RESERVED);
+        core.pass();
+      },
+    });
+  });
+}
+installLock(K_LOCK);
+
 onOpen((session) => {
   const m = session.arena.i32;
-  session.references.rule(K_LOCK, {
-    isOwned: (block) => Atomics.load(m, block + O_WORD) >>> L_OWNER_SHIFT === session.token,
-    scrubNode: (block, node, dead) => {
-      const core = new LockCore(session, block, node);
-      core.abandon(dead);
-      Atomics.and(m, block + O_WORD, ~L_RESERVED);
-      core.pass();
-    },
-  });
   session.references.rule(K_SEMAPHORE, {
     scrubNode: (block, node) => {
       Atomics.and(m, block + O_WORD, ~S_RESERVED);

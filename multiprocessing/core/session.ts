@@ -17,6 +17,7 @@ import {
   getenv,
   getSharedEnv,
   isByteLocked,
+  killProcess,
   lockByte,
   mapShared,
   onlineCpus,
@@ -29,6 +30,8 @@ import {
   setCloexec,
   setSharedEnv,
   sharedPath,
+  signals,
+  sleepSync,
   threadId,
   threadStartTime,
   unmapShared,
@@ -46,12 +49,13 @@ import {
 import { SessionError } from "../errors.ts";
 import { Arena, type ArenaUse } from "./arena.ts";
 import { agentAt, Agents } from "./agents.ts";
-import { setTimeout } from "./clock.ts";
+import { now, setTimeout } from "./clock.ts";
 import { armCrashFromEnvironment } from "./crash.ts";
 import {
   A_BELL_INFO,
   A_GEN,
   A_KIND,
+  A_LEAVING,
   A_PARENT,
   A_PID,
   A_TID,
@@ -73,8 +77,10 @@ import {
   TOKEN_SLOT_BITS,
   TOKEN_SLOT_MASK,
 } from "./layout.ts";
+import { hasNames, removeNames } from "./names.ts";
 import { References } from "./references.ts";
 import { TICK_MS, Waits } from "./waits.ts";
+import type { Window } from "./windows.ts";
 
 /** Where {@linkcode spawnRecord} has a child find its arena and its sentinel. */
 export const CHILD_ARENA_FD = 3;
@@ -87,6 +93,8 @@ const LARGEST_CAP_MIB = 4096;
 const SESSION_VARIABLE = "GEVENTMP_SESSION";
 const CHILD_VARIABLE = "GEVENTMP_CHILD";
 const PAGE = 4096;
+/** How long a process that ends waits for its daemons, when something is left to do for the last member. */
+const DAEMONS_END_MS = 100;
 
 /** Where somebody holds the arena open. */
 interface Member {
@@ -149,6 +157,10 @@ export class Session {
   #sealed: boolean;
   /** Whether this agent has left. */
   closed = false;
+  /** What shows memory that this agent's end in the session takes away. */
+  readonly windows = new Set<Window>();
+  /** Numbers of the children that end with this process. */
+  readonly daemons = new Set<number>();
   readonly #closers = new Set<() => void | Promise<void>>();
 
   private constructor(
@@ -204,7 +216,7 @@ export class Session {
     // Programs that no Process of ours started have no parent that reaps them.
     if (o.inherited && o.slot < 0) this.agents.reapAll();
     // A memfd goes with its last member; what has a name must be removed by it.
-    if (o.path !== null) onExit(() => this.closed || this.#leave());
+    onExit(() => this.closed || this.#exit());
   }
 
   /** Joins the session that the environment names, or makes one. */
@@ -359,9 +371,44 @@ export class Session {
     return this.agents.all().every((token) => this.agents.isDead(token) || token === this.token);
   }
 
+  /** At the process's end. */
+  #exit(): void {
+    if (hasNames(this.arena)) {
+      // They are killed by this end anyway, and could not do what the last member does.
+      for (const pid of this.daemons) killProcess(pid, signals.SIGKILL);
+      this.#removeNamesIfLast(isMainThread(), this.daemons.size > 0 ? DAEMONS_END_MS : 0);
+    }
+    if (this.#path !== null) this.#leave();
+  }
+
+  /**
+   * Of several members that end at the same time, each says so before it looks at the others: so at least one sees that it is the last.
+   *
+   * @param withProcess whether all agents of this process end with this one
+   * @param patience how long others may take to end, in milliseconds
+   */
+  #removeNamesIfLast(withProcess: boolean, patience: number): void {
+    if (!hasNames(this.arena)) return;
+    const m = this.arena.i32;
+    const pid = processId();
+    for (const token of this.agents.all()) {
+      const at = agentAt(token);
+      if (token === this.token || (withProcess && m[at + A_PID] === pid)) Atomics.store(m, at + A_LEAVING, 1);
+    }
+    const staying = (token: number): boolean =>
+      Atomics.load(m, agentAt(token) + A_LEAVING) === 0 && !this.agents.isDead(token);
+    for (const until = now() + patience; this.agents.all().some(staying);) {
+      if (now() >= until) return;
+      sleepSync(1);
+    }
+    removeNames(this.arena);
+  }
+
   #leave(): void {
     this.waits.close(new SessionError("Cannot go on waiting: this agent left the session"));
+    this.#removeNamesIfLast(false, 0);
     this.closed = true;
+    for (const window of [...this.windows]) window.close();
     this.#doorbell?.close();
     if (this.#path !== null) removeFile(this.#bellName(this.token));
     this.ringers.close();
