@@ -20,7 +20,7 @@ import {
 import { timers } from "../platform/runtime/timers.ts";
 import { crashPoint } from "./core/crash.ts";
 import { type Existing, existing, Handle, isExisting, reviver } from "./core/handle.ts";
-import { K_SHARED_MEMORY } from "./core/layout.ts";
+import { K_SHARED_MEMORY, K_SHARED_NAME } from "./core/layout.ts";
 import {
   forget,
   isSame,
@@ -29,10 +29,11 @@ import {
   OBJECT_BYTES,
   objectOf,
   readObject,
+  scrubName,
   unlinkObject,
   writeObject,
 } from "./core/names.ts";
-import { current, type Session } from "./core/session.ts";
+import { current, onOpen, type Session } from "./core/session.ts";
 import { Window } from "./core/windows.ts";
 import { SessionError } from "./errors.ts";
 
@@ -357,4 +358,9 @@ function checkSize(size: number | undefined): number {
   return size;
 }
 
+onOpen((session) => {
+  session.references.rule(K_SHARED_NAME, {
+    scrubBlock: (block, dead) => scrubName(session.arena, block, dead),
+  });
+});
 reviver(K_SHARED_MEMORY, (existing) => new SharedMemory(existing));

@@ -340,7 +340,7 @@ export const BL_DATA = 16;
 // | it has a name and no size                              | an empty object stays: nobody can tell that it is not somebody else's |
 // | K_SHARED_NAME is live, with what identifies the object | the session's last member removes the name                            |
 // | it has its size, then its pages                        | the same                                                              |
-// | unlinked                                               | the last member finds no such name, or another object's: nothing to do |
+// | unlinked                                               | its maker's reaper, or else the last member, finds that it has no name |
 // | K_SHARED_NAME: LIVE -> DYING -> FREE                   | freed by the reaper                                                   |
 /** Device and number of the object, two words each. */
 export const SM_DEVICE = 32;

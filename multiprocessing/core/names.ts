@@ -6,11 +6,18 @@
  *
  * @module
  */
-import { closeFd, errnos, type FileIdentity, fileIdentity, isSystemError } from "../../platform/mod.ts";
-import { openNamedMemory, unlinkNamedMemory } from "../../platform/mod.ts";
+import {
+  closeFd,
+  type FileIdentity,
+  fileIdentity,
+  isSystemError,
+  openNamedMemory,
+  unlinkNamedMemory,
+} from "../../platform/mod.ts";
 import type { Arena, Block } from "./arena.ts";
 import {
   B_HEAD,
+  B_OWNER,
   CLASS_512,
   CLASS_BYTES,
   H_NAMES,
@@ -97,6 +104,17 @@ function visit(arena: Arena, each: (block: Block, head: number) => void): void {
   }, () => true);
 }
 
+/** What is left to do of a name whose maker is dead: nothing while it is there, for the session goes on. */
+export function scrubName(arena: Arena, block: Block, dead: number): void {
+  const head = Atomics.load(arena.i32, block + B_HEAD);
+  if ((head & 3) !== LIVE || arena.i32[block + B_OWNER] !== dead) return;
+  try {
+    if (!hasName(readObject(arena, block)) && arena.condemn(block, head)) arena.free(block);
+  } catch {
+    // No descriptor is left, say: the session's last member looks again.
+  }
+}
+
 /** Whether the session made an object with a name, ever. */
 export function hasNames(arena: Arena): boolean {
   return Atomics.load(arena.i32, H_NAMES) !== 0;
@@ -125,16 +143,19 @@ export function removeNames(arena: Arena): void {
  * @throws {SystemError} EACCES, EMFILE
  */
 export function unlinkObject(object: NamedObject): boolean {
-  const path = `/${object.name}`;
+  return hasName(object) && unlinkNamedMemory(`/${object.name}`);
+}
+
+function hasName(object: NamedObject): boolean {
   let fd: number;
   try {
-    fd = openNamedMemory(path);
+    fd = openNamedMemory(`/${object.name}`);
   } catch (error) {
-    if (isSystemError(error) && error.errno === errnos.ENOENT) return false;
+    if (isSystemError(error, "ENOENT")) return false;
     throw error;
   }
   try {
-    return isSame(objectOf(object.name, fileIdentity(fd)), object) && unlinkNamedMemory(path);
+    return isSame(objectOf(object.name, fileIdentity(fd)), object);
   } finally {
     closeFd(fd);
   }
