@@ -1,8 +1,10 @@
 /** All of this module's parts. @module */
 export * from "./errors.ts";
 export { task } from "./task.ts";
-export { type Guard, Lock, Semaphore } from "./synchronize.ts";
+export * from "./synchronize.ts";
 export * from "./queues.ts";
+export { EventFdSemaphore, type EventFdSemaphoreOptions } from "./foreign/eventfd_semaphore.ts";
+export { NamedSemaphore, type NamedSemaphoreOptions } from "./foreign/named_semaphore.ts";
 export {
   activeChildren,
   cpuCount,

@@ -198,7 +198,7 @@ async function allSuites() {
   }
   for (const runtime of runtimes) for (const file of files) await suite(runtime, file, false);
   const withFallbacks = files.filter((file) =>
-    file.startsWith("tests/platform/") ||
+    file.startsWith("tests/platform/") || file.startsWith("tests/patch/") ||
     (file.startsWith("tests/multiprocessing/") && !file.includes("codec"))
   );
   for (const runtime of runtimes) for (const file of withFallbacks) await suite(runtime, file, true);

@@ -77,6 +77,7 @@ import {
   TOKEN_SLOT_BITS,
   TOKEN_SLOT_MASK,
 } from "./layout.ts";
+import { holders } from "./holders.ts";
 import { hasNames, removeNames } from "./names.ts";
 import { References } from "./references.ts";
 import { TICK_MS, Waits } from "./waits.ts";
@@ -314,6 +315,7 @@ export class Session {
         () => this.waits.rung(),
       );
       this.#doorbell = bell;
+      this.ringers.prepare(bell.kind, this.#bellName(this.token));
       m[at + A_BELL_INFO] = bell.info;
       Atomics.store(m, at + A_KIND, bell.kind | (m[at + A_KIND] & KIND_WORKER));
     }
@@ -360,6 +362,7 @@ export class Session {
   async close(): Promise<void> {
     if (this.closed) return;
     for (const closer of [...this.#closers]) await closer();
+    for (const closer of closers) closer();
     this.waits.close(new SessionError("Cannot go on waiting: the session was disposed in this agent"));
     // What the rejections set free still runs against the arena.
     await new Promise<void>((resolve) => setTimeout(resolve, 0));
@@ -408,6 +411,7 @@ export class Session {
     this.waits.close(new SessionError("Cannot go on waiting: this agent left the session"));
     this.#removeNamesIfLast(false, 0);
     this.closed = true;
+    holders().delete(this.waits);
     for (const window of [...this.windows]) window.close();
     this.#doorbell?.close();
     if (this.#path !== null) removeFile(this.#bellName(this.token));
@@ -500,8 +504,15 @@ let active: Session | undefined;
 
 /** This agent's session: joined, or made, at first use. */
 export function current(): Session {
-  if (active === undefined || active.closed) active = Session.open();
+  if (active === undefined || active.closed) holders().add((active = Session.open()).waits);
   return active;
+}
+
+const closers: (() => void)[] = [];
+
+/** What is done whenever a session of this agent is disposed: for waits that are in no session. */
+export function atClose(closer: () => void): void {
+  closers.push(closer);
 }
 
 const installers: ((session: Session) => void)[] = [];

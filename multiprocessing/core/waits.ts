@@ -20,6 +20,7 @@ import type { Arena, Block } from "./arena.ts";
 import { agentAt, type Agents } from "./agents.ts";
 import { clearTimeout, now, queueMicrotask, section, setTimeout, sharedTime } from "./clock.ts";
 import { crashPoint } from "./crash.ts";
+import type { Holder } from "./holders.ts";
 import {
   A_BELL,
   A_HELD,
@@ -68,8 +69,8 @@ export const NOTHING: unique symbol = Symbol("nothing");
 export interface Source<T> {
   /** Takes, if there is something to take; `woken` may take what is reserved. */
   attempt(woken: boolean, item?: unknown): T | typeof NOTHING;
-  /** Sets the waiters flag, unless there is something to take now, for one who was woken or not: then `true`. */
-  mark(woken: boolean): boolean;
+  /** Sets the waiters flag, unless there is something to take now, for one who was woken or not, and for what it waits with: then `true`. */
+  mark(woken: boolean, item?: unknown): boolean;
   /** Keeps those who come by from taking what the next release makes available. */
   reserve(): void;
   /** Wakes the next waiter if there is something to take. */
@@ -90,6 +91,19 @@ const SPIN_AFTER_RING_MS = 0.1;
 const SYNC_SLICE_MS = 50;
 /** Waiters settled in one turn of the loop, which takes about 0.2 ms. */
 const SERVED_AT_ONCE = 256;
+
+/** What of this agent waits for a block: a list of waiters, or a call. */
+export interface Standing {
+  readonly block: Block;
+  /** The doorbell was rung. */
+  look(): void;
+  /** Looks by itself. */
+  tick(isDead: (token: number) => boolean): void;
+  /** Before this agent blocks its thread: what it was woken for goes to another. */
+  passOn(): void;
+  /** The agent leaves the session. */
+  rejectAll(reason: unknown): void;
+}
 
 interface Waiter<T> {
   readonly ticket: number;
@@ -159,6 +173,29 @@ export class NodeCursor {
   }
 }
 
+/** Node number `index` of a block, counted as {@linkcode NodeCursor} walks; it must exist. */
+export function nodeAt(m: Int32Array, block: Block, nodes: Nodes, index: number): number {
+  if (index < nodes.count) return block + nodes.base + index * nodes.stride;
+  const each = Math.floor(M_WORDS / nodes.stride);
+  let more = Atomics.load(m, block + B_MORE);
+  for (index -= nodes.count; index >= each; index -= each) more = Atomics.load(m, more + M_NEXT);
+  return more + M_BASE + index * nodes.stride;
+}
+
+/** The number of a node of a block. */
+export function indexOfNode(m: Int32Array, block: Block, nodes: Nodes, node: number): number {
+  const inside = (node - block - nodes.base) / nodes.stride;
+  if (inside >= 0 && inside < nodes.count) return inside;
+  const each = Math.floor(M_WORDS / nodes.stride);
+  let before = nodes.count;
+  for (let more = Atomics.load(m, block + B_MORE); more !== 0; more = Atomics.load(m, more + M_NEXT)) {
+    const within = (node - more - M_BASE) / nodes.stride;
+    if (within >= 0 && within < each) return before + within;
+    before += each;
+  }
+  return -1;
+}
+
 /** Keeps the loop alive, or not, and calls back every 100 ms while something waits: supplied by the session. */
 export interface Heartbeat {
   start(tick: () => void): void;
@@ -168,7 +205,7 @@ export interface Heartbeat {
 }
 
 /** All waits of this agent. */
-export class Waits {
+export class Waits implements Holder {
   readonly arena: Arena;
   readonly agents: Agents;
   readonly #heartbeat: Heartbeat;
@@ -179,8 +216,10 @@ export class Waits {
   readonly #ring: (token: number, kind: number) => void;
   readonly #cpus: () => number;
   readonly #mayBlock: boolean;
-  readonly #waiting = new Set<WaitList<unknown>>();
+  readonly #waiting = new Set<Standing>();
   #refs = 0;
+  /** Synchronous calls that this agent is inside of. */
+  #holds = 0;
   #beating = false;
   #closed = false;
   #bellOpen = false;
@@ -225,8 +264,7 @@ export class Waits {
     // Woken by itself just before it left.
     if (this.#closed) return;
     this.#arm();
-    const m = this.arena.i32;
-    for (const list of this.#waiting) if ((Atomics.load(m, list.at) & 3) === WOKEN) list.service(true);
+    for (const standing of this.#waiting) standing.look();
   }
 
   #arm(): void {
@@ -236,12 +274,12 @@ export class Waits {
     Atomics.store(m, bell, (epoch << 2) | (this.#waiting.size > 0 ? BELL_ARMED : BELL_AWAKE));
   }
 
-  /** A list got its first waiter. */
-  add(list: WaitList<unknown>): void {
-    if (this.#waiting.has(list)) return;
+  /** A list got its first waiter, or a call begins. */
+  add(standing: Standing): void {
+    if (this.#waiting.has(standing)) return;
     this.open();
-    this.#waiting.add(list);
-    this.hold(list.block);
+    this.#waiting.add(standing);
+    this.hold(standing.block);
     if (!this.#beating) {
       this.#beating = true;
       this.#heartbeat.start(this.#tick);
@@ -251,9 +289,14 @@ export class Waits {
     if ((m[agentAt(this.arena.token) + A_BELL] & 3) !== BELL_ARMED) this.#arm();
   }
 
-  /** A list has no waiter any more. */
-  remove(list: WaitList<unknown>): void {
-    if (this.#waiting.delete(list)) this.release(list.block);
+  /** A list has no waiter any more, or a call is over. */
+  remove(standing: Standing): void {
+    if (this.#waiting.delete(standing)) this.release(standing.block);
+  }
+
+  /** Whether all waits were ended, as the agent leaves the session. */
+  get closed(): boolean {
+    return this.#closed;
   }
 
   ref(): void {
@@ -339,6 +382,19 @@ export class Waits {
     }
   }
 
+  /** Wakes all who wait on a channel of a block. Whoever calls has made something available to all, and cleared the waiters flag. */
+  wakeAll(block: Block, nodes: Nodes, channel: number): void {
+    const m = this.arena.i32;
+    for (const c = new NodeCursor(m).start(block, nodes); c.next();) {
+      const word = Atomics.load(m, c.at + channel);
+      const holder = Atomics.load(m, c.at + N_HOLDER);
+      if (word === 0 || (word & 3) === WOKEN || holder <= 0) continue;
+      if (Atomics.compareExchange(m, c.at + channel, word, (word & ~3) | WOKEN) !== word) continue;
+      crashPoint("wait.woken");
+      this.ring(holder);
+    }
+  }
+
   /** Has an agent look at its nodes. No system call unless it is asleep. */
   ring(token: number): void {
     if (token === this.arena.token) return this.#wakeSelf();
@@ -413,56 +469,73 @@ export class Waits {
    */
   waitSync<T>(list: WaitList<T>, timeout: number, item?: unknown): T {
     const m = this.arena.i32;
+    const { source } = list;
+    const ticket = list.takeTicket();
+    try {
+      const value = this.parkUntil((first) => {
+        Atomics.store(m, list.at, (ticket << 2) | WAITING_SYNC);
+        if (!first) source.check((token) => this.agents.isDead(token));
+        source.mark(true, item);
+        return source.attempt(true, item);
+      }, timeout);
+      if (value === NOTHING) throw list.timedOut(timeout);
+      return value;
+    } finally {
+      // Those who wait asynchronously have said so again at the end of the hold.
+      if (list.first === undefined) Atomics.store(m, list.at, 0);
+      source.pass();
+    }
+  }
+
+  /** Blocks the thread, marked held, until `look` finds something, at each ring and every 50 ms; NOTHING when the time is over. */
+  parkUntil<T>(look: (first: boolean) => T | typeof NOTHING, timeout: number): T | typeof NOTHING {
+    const m = this.arena.i32;
     const at = agentAt(this.arena.token);
     const deadline = now() + timeout;
-    this.#beginHold();
-    const ticket = list.takeTicket();
+    this.beginHold();
     try {
       for (let first = true;; first = false) {
         const bell = (((m[at + A_BELL] >>> 2) + 1) << 2) | BELL_SYNC;
         Atomics.store(m, at + A_BELL, bell);
-        Atomics.store(m, list.at, (ticket << 2) | WAITING_SYNC);
-        if (!first) list.source.check((token) => this.agents.isDead(token));
-        list.source.mark(true);
-        const value = list.source.attempt(true, item);
+        const value = look(first);
         if (value !== NOTHING) return value;
         const left = deadline - now();
-        if (left <= 0) throw list.timedOut(timeout);
+        if (left <= 0) return NOTHING;
         parkWord(this.arena.address + (at + A_BELL) * 4, bell, Math.min(left, SYNC_SLICE_MS));
       }
     } finally {
-      Atomics.store(m, list.at, list.first === undefined ? 0 : (list.first.ticket << 2) | WAITING);
-      this.#endHold();
-      list.source.pass();
+      this.endHold();
     }
   }
 
   /** Runs something that blocks the thread, marked held. */
   held<T>(work: () => T): T {
-    this.#beginHold();
+    this.beginHold();
     try {
       return work();
     } finally {
-      this.#endHold();
+      this.endHold();
     }
   }
 
-  /** From now on grants skip this agent, and what it was granted goes to others. */
-  #beginHold(): void {
+  /** From now on grants skip this agent, and what it was granted goes to others. Ends with {@linkcode endHold}; may be nested. */
+  beginHold(): void {
+    if (this.#holds++ > 0) return;
     Atomics.store(this.arena.i32, agentAt(this.arena.token) + A_HELD, 1);
-    for (const list of this.#waiting) list.passOn();
+    for (const standing of this.#waiting) standing.passOn();
   }
 
   /** Who skipped this agent did so because it was held: it looks now. */
-  #endHold(): void {
+  endHold(): void {
+    if (--this.#holds > 0) return;
     Atomics.store(this.arena.i32, agentAt(this.arena.token) + A_HELD, 0);
     this.#arm();
-    for (const list of this.#waiting) list.tick((token) => this.agents.isDead(token));
+    for (const standing of this.#waiting) standing.tick((token) => this.agents.isDead(token));
   }
 }
 
 /** The waiters of this agent for one channel of one block, in order. */
-export class WaitList<T> {
+export class WaitList<T> implements Standing {
   readonly #waits: Waits;
   readonly block: Block;
   /** The error of a wait whose time is over. */
@@ -529,7 +602,7 @@ export class WaitList<T> {
       else this.#last.next = waiter;
       this.#last = waiter;
       if (this.first === waiter) {
-        this.#waits.add(this as WaitList<unknown>);
+        this.#waits.add(this);
         this.#publish(false);
       }
     });
@@ -541,7 +614,7 @@ export class WaitList<T> {
     while (this.first !== undefined) {
       Atomics.store(m, this.at, (this.first.ticket << 2) | WAITING);
       crashPoint("wait.published");
-      if (!this.source.mark(woken)) {
+      if (!this.source.mark(woken, this.first.item)) {
         crashPoint("wait.marked");
         return;
       }
@@ -549,6 +622,10 @@ export class WaitList<T> {
       if (value !== NOTHING) this.#settle(this.first, value);
     }
     this.#empty();
+  }
+
+  look(): void {
+    if ((Atomics.load(this.#waits.arena.i32, this.at) & 3) === WOKEN) this.service(true);
   }
 
   /** Tries for as many waiters as there is something to take, then says WAITING for who is left. */
@@ -576,7 +653,6 @@ export class WaitList<T> {
     this.service((Atomics.load(this.#waits.arena.i32, this.at) & 3) === WOKEN);
   }
 
-  /** Before this agent blocks: what it was woken for goes to another. */
   passOn(): void {
     const m = this.#waits.arena.i32;
     const word = Atomics.load(m, this.at);
@@ -613,7 +689,7 @@ export class WaitList<T> {
       this.source.mark(false);
       this.source.pass();
     }
-    this.#waits.remove(this as WaitList<unknown>);
+    this.#waits.remove(this);
   }
 
   #unlink(waiter: Waiter<T>): void {

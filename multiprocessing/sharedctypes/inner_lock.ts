@@ -1,23 +1,27 @@
 /**
- * The lock inside of a value or an array: it lies in the same block, whose first words are a lock's, so it is there as long as the object is, and
- * who refers to one refers to both. Which kind of lock it is, is said here only.
+ * The lock inside of a value or an array, re-entrant as CPython's is. It lies in the same block, whose first words are a lock's, so it is there as
+ * long as the object is, and who refers to one refers to both.
  *
  * @module
  */
 import { contains, type Existing } from "../core/handle.ts";
-import { K_LOCK } from "../core/layout.ts";
-import { installLock, Lock } from "../synchronize.ts";
-
-/** What `getLock()` gives. */
-export type InnerLock = Lock;
+import type { Block } from "../core/arena.ts";
+import { K_RLOCK, O_FLOW } from "../core/layout.ts";
+import { installLock } from "../synchronize/lock_core.ts";
+import { RLock } from "../synchronize/rlock.ts";
 
 /** Has blocks of a kind contain a lock. */
 export function containsLock(kind: number): void {
-  contains(kind, K_LOCK);
+  contains(kind, K_RLOCK);
   installLock(kind);
 }
 
 /** A handle to the lock in a block. */
-export function innerLock(block: Existing): InnerLock {
-  return new Lock(block);
+export function innerLock(block: Existing): RLock {
+  return new RLock(block);
+}
+
+/** Writes what the lock in a new block needs: its owners are flows of code. */
+export function fillLock(m: Int32Array, block: Block): void {
+  m[block + O_FLOW] = 1;
 }

@@ -8,7 +8,8 @@ import { type Existing, Handle, isExisting, reviver } from "../core/handle.ts";
 import { AR_BYTES, AR_DATA, AR_TYPE, K_ARRAY } from "../core/layout.ts";
 import { Window } from "../core/windows.ts";
 import { showMemory } from "../../platform/mod.ts";
-import { containsLock, type InnerLock, innerLock } from "./inner_lock.ts";
+import type { RLock } from "../synchronize/rlock.ts";
+import { containsLock, fillLock, innerLock } from "./inner_lock.ts";
 
 /** The views that a {@linkcode SharedArray} can have; where the runtime has it, `Float16Array` too. */
 export type TypedArray =
@@ -79,7 +80,7 @@ export class SharedArray<T extends TypedArray = TypedArray> extends Handle {
   readonly length: number;
   readonly #view: T;
   readonly #window: Window | null;
-  #lock: InnerLock | undefined;
+  #lock: RLock | undefined;
 
   /**
    * Makes an array. What is larger than some MiB takes about 0.4 ms a MiB; it must fit in the session's memory (512 MiB unless
@@ -142,10 +143,10 @@ export class SharedArray<T extends TypedArray = TypedArray> extends Handle {
   }
 
   /**
-   * The lock that belongs to it, the same one for all who have it. It takes nobody's access away: it is a lock to agree on. It is let go of with
+   * The re-entrant lock that belongs to it, the same one for all who have it. It takes nobody's access away: it is a lock to agree on. It is let go of with
    * the array, so dispose the array last.
    */
-  getLock(): InnerLock {
+  getLock(): RLock {
     this.checkLive("get the lock of");
     if (this.#lock === undefined || this.#lock.disposed) this.#lock = innerLock(this.again());
     return this.#lock;
@@ -188,6 +189,7 @@ function plan(
   return {
     bytes,
     fill(m, block) {
+      fillLock(m, block);
       m[block + AR_TYPE] = type;
       m[block + AR_BYTES] = bytes;
       // The block may be used memory.

@@ -6,7 +6,8 @@
 import type { Block } from "../core/arena.ts";
 import { type Existing, Handle, isExisting, reviver } from "../core/handle.ts";
 import { CLASS_128, CLASS_BYTES, K_VALUE, V_CELL, V_TYPE } from "../core/layout.ts";
-import { containsLock, type InnerLock, innerLock } from "./inner_lock.ts";
+import type { RLock } from "../synchronize/rlock.ts";
+import { containsLock, fillLock, innerLock } from "./inner_lock.ts";
 
 /** The types of a {@linkcode Value}: integers by sign and bits, floating-point numbers by bits, and booleans. */
 export type ValueType = "i8" | "u8" | "i16" | "u16" | "i32" | "u32" | "i64" | "u64" | "f32" | "f64" | "bool";
@@ -67,7 +68,7 @@ export class Value<T extends ValueType = ValueType> extends Handle {
   readonly type: T;
   readonly #m: Int32Array;
   readonly #cell: number;
-  #lock: InnerLock | undefined;
+  #lock: RLock | undefined;
 
   /**
    * Makes a value.
@@ -169,10 +170,10 @@ export class Value<T extends ValueType = ValueType> extends Handle {
   }
 
   /**
-   * The lock that belongs to it, the same one for all who have it. It takes nobody's access away: it is a lock to agree on. It is let go of with
+   * The re-entrant lock that belongs to it, the same one for all who have it. It takes nobody's access away: it is a lock to agree on. It is let go of with
    * the value, so dispose the value last.
    */
-  getLock(): InnerLock {
+  getLock(): RLock {
     this.checkLive("get the lock of");
     if (this.#lock === undefined || this.#lock.disposed) this.#lock = innerLock(this.again());
     return this.#lock;
@@ -210,6 +211,7 @@ function filled(type: ValueType, value: Any | undefined): (m: Int32Array, block:
   }
   const first = checked(type, value ?? (type === "bool" ? false : isBig(type) ? 0n : 0));
   return (m, block) => {
+    fillLock(m, block);
     m[block + V_TYPE] = index;
     const cell = block + V_CELL;
     if (isWide(type)) new BigInt64Array(m.buffer, cell * 4, 1)[0] = bitsOf(type, first);

@@ -2,9 +2,9 @@
 import { assert, assertAlmostEquals, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import {
-  type Lock,
   Process,
   Queue,
+  type RLock,
   session,
   SharedArray,
   type TypedArray,
@@ -217,12 +217,15 @@ describe("Value", () => {
 
   timed("sends its lock in a queue, which keeps its memory", 20_000, async () => {
     const before = use();
-    const queue = new Queue<Lock>();
+    const queue = new Queue<RLock>();
     const value = new Value("i32");
     await queue.put(value.getLock());
     value[Symbol.dispose]();
     const lock = await queue.get({ timeout: STALL_MS });
-    (await lock.acquire()).release();
+    using guard = await lock.acquire();
+    assert(lock.tryAcquire() !== null, "it is re-entrant");
+    lock.release();
+    guard.release();
     for (const handle of [lock, queue]) handle[Symbol.dispose]();
     await backTo(before);
   });
