@@ -374,24 +374,29 @@ export class Session {
     return this.agents.all().every((token) => this.agents.isDead(token) || token === this.token);
   }
 
+  /** Whether something has a name that outlives the session unless its last member removes it. */
+  get #hasLeftovers(): boolean {
+    return this.#path !== null || hasNames(this.arena);
+  }
+
   /** At the process's end. */
   #exit(): void {
-    if (hasNames(this.arena)) {
-      // They are killed by this end anyway, and could not do what the last member does.
-      for (const pid of this.daemons) killProcess(pid, signals.SIGKILL);
-      this.#removeNamesIfLast(isMainThread(), this.daemons.size > 0 ? DAEMONS_END_MS : 0);
-    }
-    if (this.#path !== null) this.#leave();
+    if (!this.#hasLeftovers) return;
+    // They are killed by this end anyway, and could not do what the last member does.
+    for (const pid of this.daemons) killProcess(pid, signals.SIGKILL);
+    const patience = this.daemons.size > 0 ? DAEMONS_END_MS : 0;
+    if (this.#path !== null) this.#leave(isMainThread(), patience);
+    else if (this.#isLast(isMainThread(), patience)) removeNames(this.arena);
   }
 
   /**
-   * Of several members that end at the same time, each says so before it looks at the others: so at least one sees that it is the last.
+   * Whether no other member is left who could remove what has a name. Of several that end at the same time, each says so before it looks at the
+   * others: so at least one sees that it is the last.
    *
    * @param withProcess whether all agents of this process end with this one
    * @param patience how long others may take to end, in milliseconds
    */
-  #removeNamesIfLast(withProcess: boolean, patience: number): void {
-    if (!hasNames(this.arena)) return;
+  #isLast(withProcess: boolean, patience: number): boolean {
     const m = this.arena.i32;
     const pid = processId();
     for (const token of this.agents.all()) {
@@ -401,15 +406,18 @@ export class Session {
     const staying = (token: number): boolean =>
       Atomics.load(m, agentAt(token) + A_LEAVING) === 0 && !this.agents.isDead(token);
     for (const until = now() + patience; this.agents.all().some(staying);) {
-      if (now() >= until) return;
+      if (now() >= until) return false;
       sleepSync(1);
     }
-    removeNames(this.arena);
+    return true;
   }
 
-  #leave(): void {
+  #leave(withProcess = false, patience = 0): void {
     this.waits.close(new SessionError("Cannot go on waiting: this agent left the session"));
-    this.#removeNamesIfLast(false, 0);
+    const last = this.#hasLeftovers && this.#isLast(withProcess, patience);
+    if (last) removeNames(this.arena);
+    // With the dead go their doorbells, which have names, too.
+    if (last && this.#path !== null) this.agents.reapAll();
     this.closed = true;
     holders().delete(this.waits);
     for (const window of [...this.windows]) window.close();
@@ -418,10 +426,9 @@ export class Session {
     this.ringers.close();
     this.arena.leave();
     this.agents.leave();
-    const last = this.#path !== null && this.#isAlone();
     closeFd(this.arena.fd);
     this.arena.unmap();
-    if (last) removeShared(this.#path!);
+    if (last && this.#path !== null) removeShared(this.#path);
     if (!this.inherited) unsetSharedEnv(SESSION_VARIABLE);
   }
 }

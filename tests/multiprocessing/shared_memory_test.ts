@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { spawnSync } from "node:child_process";
-import { rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -60,9 +60,9 @@ function send(value: unknown): Uint8Array {
 const receive = (bytes: Uint8Array): unknown => decode(bytes, 0, bytes.length, revive);
 
 /** A program with a session of its own. */
-function program(how: string, ...args: string[]): Program {
-  return new Program(command(thisRuntime, "shared_memory_program.ts", [how, ...args]), {
-    env: { GEVENTMP_SESSION: undefined },
+function program(how: string, { argument = "", ...env }: Record<string, string> = {}): Program {
+  return new Program(command(thisRuntime, "shared_memory_program.ts", [how, argument]), {
+    env: { GEVENTMP_SESSION: undefined, ...env },
   });
 }
 const told = async (root: Program): Promise<string> => JSON.parse(await root.line());
@@ -358,7 +358,7 @@ describe("a name that the session made", () => {
 
   timed("is removed by a child that outlives the session's first process", 40_000, async () => {
     const path = join(tmpdir(), own("outlived"));
-    await using root = program("outlived", path);
+    await using root = program("outlived", { argument: path });
     const name = await told(root);
     await within(STALL_MS, "the first process's end", () => [null, "Z"].includes(state(root.pid)));
     await pause(100);
@@ -380,12 +380,15 @@ describe("a name that the session made", () => {
   });
 
   timed("stays when all members are killed at once, as nobody is left to remove it", 40_000, async () => {
-    await using root = program("end");
+    // Where the session's own memory has a path, its folder stays as well.
+    const folder = mkdtempSync(join(tmpdir(), "killed-"));
+    await using root = program("end", { XDG_RUNTIME_DIR: folder });
     const name = await told(root);
     root.child.kill("SIGKILL");
     assertEquals(await root.exited, "SIGKILL");
     assert(exists(name));
     unlinkNamedMemory(`/${name}`);
+    rmSync(folder, { recursive: true });
   });
 
   timed("is not another's that has come to have it", 40_000, async () => {
@@ -407,7 +410,7 @@ describe("a name that the session made", () => {
     // Which CPython does unless it is told not to track.
     using memory = new SharedMemory({ create: true, size: 10 });
     new Uint8Array(memory.buffer)[0] = 9;
-    await using other = program("attached", memory.name);
+    await using other = program("attached", { argument: memory.name });
     assertEquals(await told(other), 9 as never);
     assertEquals(await other.exited, 0);
     assertEquals(other.errors, "");
