@@ -360,7 +360,7 @@ function checkSize(size: number | undefined): number {
 
 onOpen((session) => {
   session.references.rule(K_SHARED_NAME, {
-    scrubBlock: (block, dead) => scrubName(session.arena, block, dead),
+    scrubBlock: (block, dead, head) => scrubName(session.arena, block, dead, head),
   });
 });
 reviver(K_SHARED_MEMORY, (existing) => new SharedMemory(existing));

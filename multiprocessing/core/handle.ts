@@ -94,16 +94,6 @@ export abstract class Handle implements Disposable {
     dropped.register(this, this.#reference, this.#reference);
   }
 
-  /** One more hold of this handle's block, for a handle to what the block contains. @ignore */
-  protected again(): Existing {
-    const { session, block } = this;
-    return existing(session, {
-      block,
-      held: session.references.hold(block),
-      generation: this.#generation,
-    });
-  }
-
   /** How the handle travels inside a message. @ignore */
   [kHandle](): HandleId {
     this.checkLive("send");

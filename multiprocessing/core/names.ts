@@ -97,16 +97,14 @@ export function forget(arena: Arena, object: NamedObject): void {
 
 function visit(arena: Arena, each: (block: Block, head: number) => void): void {
   if (!hasNames(arena)) return;
-  arena.visitBlocks(0, (block) => {
+  arena.visitBlocks(0, (block, head) => {
     // What is read afterwards counts only if the head is the same still.
-    const head = Atomics.load(arena.i32, block + B_HEAD);
     if ((head & 3) === LIVE && arena.kind(block) === K_SHARED_NAME) each(block, head);
   }, () => true);
 }
 
 /** What is left to do of a name whose maker is dead: nothing while it is there, for the session goes on. */
-export function scrubName(arena: Arena, block: Block, dead: number): void {
-  const head = Atomics.load(arena.i32, block + B_HEAD);
+export function scrubName(arena: Arena, block: Block, dead: number, head: number): void {
   if ((head & 3) !== LIVE || arena.i32[block + B_OWNER] !== dead) return;
   try {
     if (!hasName(readObject(arena, block)) && arena.condemn(block, head)) arena.free(block);

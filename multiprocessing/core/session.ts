@@ -159,9 +159,9 @@ export class Session {
   /** Whether this agent has left. */
   closed = false;
   /** What shows memory that this agent's end in the session takes away. */
-  readonly windows = new Set<Window>();
+  readonly windows: Set<Window> = new Set();
   /** Numbers of the children that end with this process. */
-  readonly daemons = new Set<number>();
+  readonly daemons: Set<number> = new Set();
   readonly #closers = new Set<() => void | Promise<void>>();
 
   private constructor(

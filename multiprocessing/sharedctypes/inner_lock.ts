@@ -4,8 +4,10 @@
  *
  * @module
  */
-import { contains, type Existing } from "../core/handle.ts";
+import { contains, existing } from "../core/handle.ts";
+import type { HandleId } from "../codec/mod.ts";
 import type { Block } from "../core/arena.ts";
+import type { Session } from "../core/session.ts";
 import { K_RLOCK, O_FLOW } from "../core/layout.ts";
 import { installLock } from "../synchronize/lock_core.ts";
 import { RLock } from "../synchronize/rlock.ts";
@@ -16,9 +18,10 @@ export function containsLock(kind: number): void {
   installLock(kind);
 }
 
-/** A handle to the lock in a block. */
-export function innerLock(block: Existing): RLock {
-  return new RLock(block);
+/** A handle to the lock in the block of a handle of this agent. */
+export function innerLock(session: Session, outer: HandleId): RLock {
+  const { block, generation } = outer;
+  return new RLock(existing(session, { block, generation, held: session.references.hold(block) }));
 }
 
 /** Writes what the lock in a new block needs: its owners are flows of code. */

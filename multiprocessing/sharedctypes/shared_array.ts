@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { kHandle } from "../codec/mod.ts";
 import type { Block } from "../core/arena.ts";
 import { type Existing, Handle, isExisting, reviver } from "../core/handle.ts";
 import { AR_BYTES, AR_DATA, AR_TYPE, K_ARRAY } from "../core/layout.ts";
@@ -83,7 +84,7 @@ export class SharedArray<T extends TypedArray = TypedArray> extends Handle {
   #lock: RLock | undefined;
 
   /**
-   * Makes an array. What is larger than some MiB takes about 0.4 ms a MiB; it must fit in the session's memory (512 MiB unless
+   * Makes an array. A large one takes 1 to 2 ms a MiB; it must fit in the session's memory (512 MiB unless
    * `GEVENTMP_ARENA_MIB` says otherwise), so use {@linkcode SharedMemory} for the largest.
    *
    * @param ctor class of its view, for example `Float64Array`
@@ -148,7 +149,9 @@ export class SharedArray<T extends TypedArray = TypedArray> extends Handle {
    */
   getLock(): RLock {
     this.checkLive("get the lock of");
-    if (this.#lock === undefined || this.#lock.disposed) this.#lock = innerLock(this.again());
+    if (this.#lock === undefined || this.#lock.disposed) {
+      this.#lock = innerLock(this.session, this[kHandle]());
+    }
     return this.#lock;
   }
 

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { kHandle } from "../codec/mod.ts";
 import type { Block } from "../core/arena.ts";
 import { type Existing, Handle, isExisting, reviver } from "../core/handle.ts";
 import { CLASS_128, CLASS_BYTES, K_VALUE, V_CELL, V_TYPE } from "../core/layout.ts";
@@ -175,7 +176,9 @@ export class Value<T extends ValueType = ValueType> extends Handle {
    */
   getLock(): RLock {
     this.checkLive("get the lock of");
-    if (this.#lock === undefined || this.#lock.disposed) this.#lock = innerLock(this.again());
+    if (this.#lock === undefined || this.#lock.disposed) {
+      this.#lock = innerLock(this.session, this[kHandle]());
+    }
     return this.#lock;
   }
 
