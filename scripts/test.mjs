@@ -80,6 +80,7 @@ async function check(name, program, args, options) {
   const started = performance.now();
   const { code, output } = await run(program, args, options);
   note(name, code === 0, code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 }, started, output);
+  for (const [line] of output.matchAll(/^SKIPPED: .*$/gm)) console.log(`note   ${line}`);
 }
 
 /** What a suite left behind: shared memory with a name, files in the folder that it was given, and processes with its mark. */
@@ -205,6 +206,11 @@ async function allSuites() {
 }
 
 if (filter === undefined) await staticChecks();
+if (filter === undefined && !onlyStatic) {
+  await check("models of the waiting, by spin", process.execPath, [join(root, "scripts", "models.mjs")], {
+    limit: Math.max(LIMIT_MS, 10 * 60_000), // a minute of one processor, which may be busy otherwise
+  });
+}
 if (!onlyStatic) await allSuites();
 
 if (failures.length > 0) console.log(`\nfailed:\n${failures.map((name) => `  ${name}`).join("\n")}`);

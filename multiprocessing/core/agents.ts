@@ -47,6 +47,8 @@ interface Scrubbing {
   readonly token: number;
   phase: "queues" | "blocks" | "spans";
   next: number;
+  /** Who wants to know that it is over. */
+  readonly done: (() => void)[];
 }
 
 const REAP_SLICE_MS = 0.4;
@@ -144,17 +146,34 @@ export class Agents {
   /**
    * Reaps one agent if it is dead and nobody else is at it: now, if that takes no more than {@linkcode sliceMs}, else in pieces, between which the
    * loop turns. In between nobody has the right to reap it; whoever takes it then begins anew, as after a reaper's death.
+   *
+   * @param done called when this agent has nothing more to do for it, now or later
    */
-  reap(token: number): void {
+  reap(token: number, done: () => void = () => {}): void {
     const slot = token & TOKEN_SLOT_MASK;
-    if (this.#underWay.has(slot) || this.#arena.isStale(token) || !this.isDead(token)) return;
-    this.#reapPiece(slot, { token, phase: "queues", next: 0 });
+    const underWay = this.#underWay.get(slot);
+    if (underWay?.token === token) return void underWay.done.push(done);
+    if (underWay !== undefined || this.#arena.isStale(token) || !this.isDead(token)) return done();
+    this.#reapPiece(slot, { token, phase: "queues", next: 0, done: [done] });
+  }
+
+  /** Goes on with what was begun to its end, for a thread that blocks anyway. */
+  finishReaps(): void {
+    for (const [slot, scrubbing] of this.#underWay) {
+      this.#underWay.delete(slot);
+      this.#reapSlot(slot, scrubbing);
+      for (const each of scrubbing.done) each();
+    }
   }
 
   #reapPiece(slot: number, scrubbing: Scrubbing): void {
     section(() => {
       const until = now() + this.sliceMs;
-      if (this.#reapSlot(slot, scrubbing, () => now() < until)) return void this.#underWay.delete(slot);
+      if (this.#reapSlot(slot, scrubbing, () => now() < until)) {
+        this.#underWay.delete(slot);
+        for (const each of scrubbing.done) each();
+        return;
+      }
       this.#underWay.set(slot, scrubbing);
       crashPoint("agent.sliced");
       timers().setImmediate(() => this.#underWay.get(slot) === scrubbing && this.#reapPiece(slot, scrubbing));
@@ -180,7 +199,7 @@ export class Agents {
       arena.slot = slot;
       // Who joins a full table has no token yet; what it takes over stays the dead's, for the next reaper.
       if (ownToken === 0) arena.token = token;
-      if (!this.#scrubOn(scrubbing ?? { token, phase: "queues", next: 0 }, more)) return false;
+      if (!this.#scrubOn(scrubbing ?? { token, phase: "queues", next: 0, done: [] }, more)) return false;
       crashPoint("agent.reaped");
       this.#freeSlot(at, slot);
     } finally {
@@ -194,7 +213,7 @@ export class Agents {
 
   /** Removes every trace of an agent from the arena, then raises its slot's generation. Repeatable from any step. */
   scrub(token: number): void {
-    this.#scrubOn({ token, phase: "queues", next: 0 }, toTheEnd);
+    this.#scrubOn({ token, phase: "queues", next: 0, done: [] }, toTheEnd);
   }
 
   /** Goes on until `more()` is false. Whether all is done. */
@@ -228,8 +247,7 @@ export class Agents {
   /** This agent's own end, while it lives: the slot is free at once. */
   leave(): void {
     const arena = this.#arena;
-    for (const [slot, scrubbing] of this.#underWay) this.#reapSlot(slot, scrubbing);
-    this.#underWay.clear();
+    this.finishReaps();
     this.scrub(arena.token);
     Atomics.store(arena.i32, agentAt(arena.token) + A_PID, 0);
     unlockByte(arena.fd, arena.slot);

@@ -263,10 +263,10 @@ export const CALL_REFUSED = 3;
 // |-----------------------------------------------|----------------------------------------------------------------|
 // | 0 -> me                                       | anyone: the fast path, one compare-exchange                    |
 // | me -> 0                                       | the owner (or anyone, as in Python): the release, one compare-exchange |
-// | L_WAITERS set                                 | a waiter, after its node says WAITING, while the lock is taken |
+// | L_WAITERS set                                 | a waiter, after its node says WAITING, while the lock is taken; who was woken, when it takes the lock or passes it on |
 // | L_WAITERS cleared, then one waiter woken      | who releases                                                   |
 // | L_RESERVED set                                | a waiter that was passed over for more than 1 ms               |
-// | L_RESERVED cleared                            | a woken waiter that takes the lock; who finds the reservation stale |
+// | L_RESERVED cleared                            | a taker; who finds the reservation stale; a waker that found nobody to wake |
 // | dead owner -> ownerless, L_ABANDONED          | anyone who finds the owner dead                                |
 // | L_ABANDONED cleared                           | who takes the lock next, whose guard says so                   |
 export const O_WORD = 4;

@@ -416,8 +416,6 @@ export class Session {
     this.waits.close(new SessionError("Cannot go on waiting: this agent left the session"));
     const last = this.#hasLeftovers && this.#isLast(withProcess, patience);
     if (last) removeNames(this.arena);
-    // With the dead go their doorbells, which have names, too.
-    if (last && this.#path !== null) this.agents.reapAll();
     this.closed = true;
     holders().delete(this.waits);
     for (const window of [...this.windows]) window.close();
@@ -426,6 +424,12 @@ export class Session {
     this.ringers.close();
     this.arena.leave();
     this.agents.leave();
+    // Nobody will reap those who are dead by now, a terminated Worker say.
+    if (last && this.#path !== null) {
+      for (const dead of this.agents.all()) {
+        removeFile(this.#bellName(dead));
+      }
+    }
     closeFd(this.arena.fd);
     this.arena.unmap();
     if (last && this.#path !== null) removeShared(this.#path);

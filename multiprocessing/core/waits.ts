@@ -7,11 +7,14 @@
  * Why no wake-up is lost: a waiter says WAITING, then sets the object's waiters flag, then looks again whether there is something to take, and
  * only then sleeps. Who makes something available does so first and then looks at the flag. In the one order of these four steps the waiter
  * finds what is available; in the other its flag is seen. The flag's finder clears it and wakes the waiter with the lowest ticket (WAITING ->
- * WOKEN), who tries, and on leaving sets the flag again while anyone may be left. So while something is available and somebody waits, there is
+ * WOKEN), who tries, and sets the flag again when it takes, and when it leaves without taking, as others may be left. So while something is available and somebody waits, there is
  * always one agent that is WOKEN and on its way. Where that agent dies or is slow, the others look by themselves every 100 ms.
  *
  * Fairness: a free object may be taken by who comes by (that keeps a busy lock from being handed over at the price of a wake-up each time), but
- * a waiter that was passed over for more than 1 ms reserves it, and then the next release leaves it to those who were woken.
+ * a waiter that was passed over for more than 1 ms reserves it, and then the next release leaves it to those who were woken. Where nobody is
+ * woken, the reservation ends with that release: nobody would come to use it.
+ *
+ * `models/` holds this for spin to check.
  *
  * @module
  */
@@ -73,7 +76,7 @@ export interface Source<T> {
   mark(woken: boolean, item?: unknown): boolean;
   /** Keeps those who come by from taking what the next release makes available. */
   reserve(): void;
-  /** Wakes the next waiter if there is something to take. */
+  /** Sets the waiters flag, and wakes the next waiter if there is something to take. Who takes it first finds the flag. */
   pass(): void;
   /** Looks whether who holds the object still lives. `isDead` remembers its answers for the round. */
   check(isDead: (token: number) => boolean): void;
@@ -345,8 +348,10 @@ export class Waits implements Holder {
   /**
    * Wakes the waiter with the lowest ticket on a channel of a block, unless one is on its way already. Whoever calls has made something
    * available, and cleared the waiters flag.
+   *
+   * @returns whether anybody is on the way now
    */
-  wakeNext(block: Block, nodes: Nodes, channel: number): void {
+  wakeNext(block: Block, nodes: Nodes, channel: number): boolean {
     const m = this.arena.i32;
     for (;;) {
       let best = 0;
@@ -362,7 +367,7 @@ export class Waits implements Holder {
         const held = Atomics.load(m, agent + A_HELD) !== 0;
         if (state === WOKEN) {
           const ago = sharedTime() - m[agent + A_WOKEN_AT];
-          if (!held && ago >= 0 && ago <= SLOW) return;
+          if (!held && ago >= 0 && ago <= SLOW) return true;
           continue;
         }
         if (state === WAITING && held) continue;
@@ -372,13 +377,15 @@ export class Waits implements Holder {
           token = holder;
         }
       }
-      if (best === 0) return;
+      if (best === 0) return false;
       const agent = agentAt(token);
       m[agent + A_WOKEN_AT] = sharedTime();
       if (Atomics.compareExchange(m, best, seen, (seen & ~3) | WOKEN) !== seen) continue;
       crashPoint("wait.woken");
       this.ring(token);
-      return;
+      // It has begun to block since, and may have looked at its node too early to pass this on.
+      if ((seen & 3) === WAITING && Atomics.load(m, agent + A_HELD) !== 0) continue;
+      return true;
     }
   }
 
@@ -612,7 +619,8 @@ export class WaitList<T> implements Standing {
   #publish(woken: boolean): void {
     const m = this.#waits.arena.i32;
     while (this.first !== undefined) {
-      Atomics.store(m, this.at, (this.first.ticket << 2) | WAITING);
+      // A wake-up that came since this agent looked counts: it may be for what is reserved, and nobody else was woken.
+      if ((Atomics.exchange(m, this.at, (this.first.ticket << 2) | WAITING) & 3) === WOKEN) woken = true;
       crashPoint("wait.published");
       if (!this.source.mark(woken, this.first.item)) {
         crashPoint("wait.marked");
@@ -658,7 +666,6 @@ export class WaitList<T> implements Standing {
     const word = Atomics.load(m, this.at);
     if ((word & 3) !== WOKEN) return;
     Atomics.store(m, this.at, (word & ~3) | WAITING);
-    this.source.mark(false);
     this.source.pass();
   }
 
@@ -685,10 +692,7 @@ export class WaitList<T> implements Standing {
 
   #empty(): void {
     // Woken, and nobody here wants it any more: the wake-up goes to another.
-    if ((Atomics.exchange(this.#waits.arena.i32, this.at, 0) & 3) === WOKEN) {
-      this.source.mark(false);
-      this.source.pass();
-    }
+    if ((Atomics.exchange(this.#waits.arena.i32, this.at, 0) & 3) === WOKEN) this.source.pass();
     this.#waits.remove(this);
   }
 

@@ -43,7 +43,8 @@ export class LockCore implements Source<boolean> {
   /** Takes the lock; the answer is whether its last owner abandoned it. */
   attempt(woken: boolean): boolean | typeof NOTHING {
     const m = this.#m;
-    let seen = Atomics.compareExchange(m, this.#word, 0, this.#mine);
+    // Others may wait whom nobody will set the flag for: it was cleared to wake this agent. It makes the release look.
+    let seen = Atomics.compareExchange(m, this.#word, 0, woken ? this.#mine | L_WAITERS : this.#mine);
     if (seen === 0) {
       crashPoint("lock.taken");
       return false;
@@ -80,8 +81,15 @@ export class LockCore implements Source<boolean> {
   }
 
   pass(): void {
-    if (Atomics.load(this.#m, this.#word) >>> L_OWNER_SHIFT === 0) {
-      this.session.waits.wakeNext(this.block, SYNC_NODES, N_CHANNEL);
+    if (Atomics.or(this.#m, this.#word, L_WAITERS) >>> L_OWNER_SHIFT === 0) this.#wake();
+  }
+
+  /** Wakes the next waiter of the free lock. Reserved for nobody, it would keep newcomers asleep: then the reservation ends. */
+  #wake(): void {
+    while (!this.session.waits.wakeNext(this.block, SYNC_NODES, N_CHANNEL)) {
+      const seen = Atomics.and(this.#m, this.#word, ~L_RESERVED);
+      // A newcomer that found it reserved has set the flag, and sleeps.
+      if (seen >>> L_OWNER_SHIFT !== 0 || (~seen & (L_RESERVED | L_WAITERS)) !== 0) return;
     }
   }
 
@@ -131,7 +139,7 @@ export class LockCore implements Source<boolean> {
         continue;
       }
       crashPoint("wait.cleared");
-      if ((seen & L_WAITERS) !== 0) this.session.waits.wakeNext(this.block, SYNC_NODES, N_CHANNEL);
+      if ((seen & L_WAITERS) !== 0) this.#wake();
       return;
     }
   }

@@ -83,7 +83,16 @@ export class PlainCore implements SemaphoreCore {
   }
 
   pass(): void {
-    if (this.value > 0) this.session.waits.wakeNext(this.block, SYNC_NODES, N_CHANNEL);
+    if (Atomics.or(this.#m, this.#word, S_WAITERS) >>> S_VALUE_SHIFT !== 0) this.#wake();
+  }
+
+  /** Wakes the next waiter for a permit. Reserved for nobody, it would keep newcomers asleep: then the reservation ends. */
+  #wake(): void {
+    while (!this.session.waits.wakeNext(this.block, SYNC_NODES, N_CHANNEL)) {
+      const seen = Atomics.and(this.#m, this.#word, ~S_RESERVED);
+      // A newcomer that found it reserved has set the flag, and sleeps.
+      if (seen >>> S_VALUE_SHIFT === 0 || (~seen & (S_RESERVED | S_WAITERS)) !== 0) return;
+    }
   }
 
   check(): void {
@@ -112,7 +121,7 @@ export class PlainCore implements SemaphoreCore {
         continue;
       }
       crashPoint("semaphore.released");
-      if ((seen & S_WAITERS) !== 0) this.session.waits.wakeNext(this.block, SYNC_NODES, N_CHANNEL);
+      if ((seen & S_WAITERS) !== 0) this.#wake();
       return;
     }
   }
@@ -185,7 +194,7 @@ export class RobustCore implements SemaphoreCore {
     }
     Atomics.store(m, this.#held, mine);
     // Another may have seen the claim, and gone to wait for what is free after all.
-    this.#wake();
+    this.#freed();
     return false;
   }
 
@@ -202,7 +211,8 @@ export class RobustCore implements SemaphoreCore {
   }
 
   pass(): void {
-    if (this.value > 0) this.session.waits.wakeNext(this.block, SYNC_NODES, N_CHANNEL);
+    Atomics.or(this.#m, this.#word, S_WAITERS);
+    if (this.value > 0) this.#wakeNext();
   }
 
   check(isDead: (token: number) => boolean): void {
@@ -229,13 +239,21 @@ export class RobustCore implements SemaphoreCore {
     }
     Atomics.store(m, this.#held, mine - 2 * n);
     crashPoint("semaphore.released");
-    this.#wake();
+    this.#freed();
   }
 
-  #wake(): void {
+  #freed(): void {
     if ((Atomics.load(this.#m, this.#word) & S_WAITERS) === 0) return;
     Atomics.and(this.#m, this.#word, ~S_WAITERS);
-    this.session.waits.wakeNext(this.block, SYNC_NODES, N_CHANNEL);
+    this.#wakeNext();
+  }
+
+  /** As a plain semaphore's. */
+  #wakeNext(): void {
+    while (!this.session.waits.wakeNext(this.block, SYNC_NODES, N_CHANNEL)) {
+      const seen = Atomics.and(this.#m, this.#word, ~S_RESERVED);
+      if ((~seen & (S_RESERVED | S_WAITERS)) !== 0 || this.value === 0) return;
+    }
   }
 
   get value(): number {

@@ -13,7 +13,7 @@ import {
   Semaphore,
   session,
   TimeoutError,
-} from "../../mod.ts";
+} from "../../multiprocessing/mod.ts";
 import { waitAt } from "../fixtures/meeting_tasks.ts";
 import { startIn } from "../fixtures/places.ts";
 import {

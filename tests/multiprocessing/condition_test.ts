@@ -19,7 +19,7 @@ import {
   Semaphore,
   session,
   TimeoutError,
-} from "../../mod.ts";
+} from "../../multiprocessing/mod.ts";
 import { startIn } from "../fixtures/places.ts";
 import {
   blockUntilNotified,

@@ -5,7 +5,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { rmSync } from "node:fs";
-import { Condition, Lock, Process, Queue, session } from "../../mod.ts";
+import { Condition, Lock, Process, Queue, session } from "../../multiprocessing/mod.ts";
 import { CRASH_POINTS } from "../../multiprocessing/core/crash.ts";
 import { current } from "../../multiprocessing/core/session.ts";
 import { killProcess, signals } from "../../platform/mod.ts";

@@ -12,7 +12,7 @@ import {
   Semaphore,
   session,
   TimeoutError,
-} from "../../mod.ts";
+} from "../../multiprocessing/mod.ts";
 import { startIn } from "../fixtures/places.ts";
 import { blockUntilSet, countWhenSet, setAfter, waitBusily, waitIdly } from "../fixtures/sync_tasks.ts";
 import { STALL_MS, timed, within } from "./support.ts";

@@ -3,6 +3,7 @@ import { assert, assertEquals, assertGreater } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { Lock, Process, session } from "../../multiprocessing/mod.ts";
 import { current } from "../../multiprocessing/core/session.ts";
+import { sleepSync } from "../../platform/mod.ts";
 import { nothing } from "../fixtures/tasks.ts";
 import { backTo, STALL_MS, timed, use, within } from "./support.ts";
 
@@ -13,10 +14,14 @@ function makeLocks(): Lock[] {
   return Array.from({ length: LOCKS }, () => new Lock());
 }
 
-async function endOfChild(): Promise<void> {
+/** Has a child be found dead, which begins its reap; the join that is returned resolves at the reap's end. */
+async function endOfChild(): Promise<{ joined: Promise<number> }> {
   const child = await new Process({ target: nothing }).start();
   child.kill();
-  assertEquals(await child.join({ timeout: STALL_MS }), -9);
+  // The loop must not turn before this test has looked.
+  while (child.exitCode === null) sleepSync(1);
+  assertEquals(child.exitCode, -9);
+  return { joined: child.join({ timeout: STALL_MS }) };
 }
 
 describe("a reap in pieces", () => {
@@ -27,10 +32,17 @@ describe("a reap in pieces", () => {
     const { sliceMs } = agents;
     agents.sliceMs = 0;
     try {
-      await endOfChild();
+      const { joined } = await endOfChild();
       assertGreater(use().agents, before.agents, "it was done in one piece");
       let turns = 0;
-      await within(STALL_MS, "the end of the reap", () => ++turns > 0 && use().agents === before.agents);
+      const reaped = within(
+        STALL_MS,
+        "the end of the reap",
+        () => ++turns > 0 && use().agents === before.agents,
+      );
+      assertEquals(await joined, -9);
+      assertEquals(use().agents, before.agents);
+      await reaped;
       assertGreater(turns, 1);
     } finally {
       agents.sliceMs = sliceMs;
@@ -50,10 +62,11 @@ describe("a reap in pieces", () => {
       agents.sliceMs = 0;
       try {
         for (let i = 0; i < 5; i++) {
-          await endOfChild();
+          const { joined } = await endOfChild();
           assertGreater(use().agents, before.agents, "it was done in one piece");
           agents.reapAll();
           assertEquals(use().agents, before.agents);
+          assertEquals(await joined, -9);
           using lock = new Lock();
           const next = await new Process({ target: nothing }).start();
           assertEquals(await next.join({ timeout: STALL_MS }), 0);

@@ -17,7 +17,7 @@ import {
   Semaphore,
   session,
   TimeoutError,
-} from "../../mod.ts";
+} from "../../multiprocessing/mod.ts";
 import { inWorker, startIn } from "../fixtures/places.ts";
 import { addAlone, endHolding, holdAndTell, tryIt } from "../fixtures/sync_tasks.ts";
 import { pause, STALL_MS, timed, within } from "./support.ts";

@@ -14,7 +14,7 @@ import {
   Semaphore,
   session,
   TimeoutError,
-} from "../../mod.ts";
+} from "../../multiprocessing/mod.ts";
 import { CRASH_POINTS } from "../../multiprocessing/core/crash.ts";
 import { killProcess, signals } from "../../platform/mod.ts";
 import { isMeetingPoint, startMeeting } from "../fixtures/meeting.ts";

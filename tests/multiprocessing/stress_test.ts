@@ -8,7 +8,16 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { Barrier, Condition, Event, Lock, Process, RLock, Semaphore, session } from "../../mod.ts";
+import {
+  Barrier,
+  Condition,
+  Event,
+  Lock,
+  Process,
+  RLock,
+  Semaphore,
+  session,
+} from "../../multiprocessing/mod.ts";
 import { current } from "../../multiprocessing/core/session.ts";
 import { actWithWorkers, type Objects, PERMITS } from "../fixtures/stress_tasks.ts";
 import { backTo, pause, STALL_MS, timed, use, within } from "./support.ts";

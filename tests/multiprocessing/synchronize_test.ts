@@ -21,7 +21,7 @@ import {
   Semaphore,
   session,
   TimeoutError,
-} from "../../mod.ts";
+} from "../../multiprocessing/mod.ts";
 import { inWorker, startIn } from "../fixtures/places.ts";
 import {
   addAlone,
