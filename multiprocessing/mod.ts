@@ -19,6 +19,16 @@ export {
   type Stdio,
   type TaskProcessOptions,
 } from "./process.ts";
+export { SharedMemory, type SharedMemoryOptions } from "./shared_memory.ts";
+export {
+  SharedArray,
+  type TypedArray,
+  type TypedArrayConstructor,
+  type TypedArrayElement,
+  Value,
+  type ValueOf,
+  type ValueType,
+} from "./sharedctypes.ts";
 export { session, type SessionHandle } from "./session.ts";
 export type { SyncWaitOptions, WaitOptions } from "./core/waits.ts";
 export { Handle } from "./core/handle.ts";

@@ -224,7 +224,10 @@ export class Process<A extends unknown[] = unknown[]> {
       const { promise, resolve } = Promise.withResolvers<number>();
       const forget = session.onClose(() => sentinel!.close());
       this.#running = { session, token: place.token, pid, sentinel, exited: promise, resolve, forget };
-      if (this.#daemon) sentinel.unref();
+      if (this.#daemon) {
+        sentinel.unref();
+        session.daemons.add(pid);
+      }
       active.add(this as unknown as Process<never[]>);
       return this;
     } catch (error) {
@@ -258,6 +261,7 @@ export class Process<A extends unknown[] = unknown[]> {
     // "gone": somebody else in this process waited for all children; what it ended with is lost.
     this.#exitCode = status === "gone" ? 255 : status;
     active.delete(this as unknown as Process<never[]>);
+    running.session.daemons.delete(running.pid);
     running.forget();
     running.sentinel.close();
     // Who joins it finds what it held free, and what it was part of without it.

@@ -40,6 +40,12 @@ const output = new Map([
     "after the shutdown: true",
   ]],
   ["semaphore.ts", ["visits: 6", "never more than two at once: true", "permits left: 2"]],
+  ["shared_memory.ts", [
+    "squared: 300000 and all are 9: true",
+    "the last owner is alive: true",
+    "it wrote: hello by name",
+    "a view of closed memory: 0",
+  ]],
   ["worker_thread.ts", [
     "the main thread may not block: true",
     "the Worker joined the session: true",

@@ -17,6 +17,7 @@ import {
   A_GEN,
   A_HELD,
   A_KIND,
+  A_LEAVING,
   A_PARENT,
   A_PID,
   A_TID,
@@ -96,7 +97,7 @@ export class Agents {
       // Before PID says that the slot counts: what is left of a Worker would make this agent look dead.
       m[at + A_PARENT] = parent;
       m[at + A_FD] = fd;
-      for (const word of [A_KIND, A_TID, A_TSTART, A_HELD, A_EXIT]) m[at + word] = 0;
+      for (const word of [A_KIND, A_TID, A_TSTART, A_HELD, A_EXIT, A_LEAVING]) m[at + word] = 0;
       if (m[at + A_GEN] === 0) m[at + A_GEN] = 1;
       Atomics.store(m, at + A_PID, processId());
       crashPoint("agent.taken");

@@ -56,6 +56,9 @@ export const CRASH_POINTS = [
   "queue.claimed", // a record is claimed, not read
   "queue.read", // read, not done
   "queue.done", // done, the lane's READ not moved
+  "memory.named", // a named object exists, nothing says that it is the session's
+  "memory.noted", // noted, no size and no pages yet
+  "memory.unlinked", // its name is gone, still noted
 ] as const;
 export type CrashPoint = typeof CRASH_POINTS[number];
 

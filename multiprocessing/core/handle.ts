@@ -42,6 +42,11 @@ export interface Existing {
   readonly generation: number;
 }
 
+/** A block that this agent holds, for a handle's constructor to adopt. The handle then has that hold. */
+export function existing(session: Session, held: { block: Block; held: Held; generation: number }): Existing {
+  return { [NEW]: true, session, ...held };
+}
+
 /** Whether a constructor was called to make a handle to a block that exists. */
 export function isExisting(value: unknown): value is Existing {
   return typeof value === "object" && value !== null && NEW in value;
@@ -136,6 +141,19 @@ export abstract class Handle implements Disposable {
   }
 }
 
+/** Kinds whose blocks contain an object of another kind, by that kind. */
+const containers = new Map<number, Set<number>>();
+
+/** Has blocks of kind `outer` contain an object of kind `inner`, as a value contains its lock: then a handle of that kind may be to such a block. */
+export function contains(outer: number, inner: number): void {
+  const outers = containers.get(inner) ?? new Set();
+  containers.set(inner, outers.add(outer));
+}
+
+function mayBeTo(kind: number, block: number): boolean {
+  return kind === block || containers.get(kind)?.has(block) === true;
+}
+
 type Reviver = (existing: Existing) => Handle;
 const revivers = new Map<number, Reviver>();
 
@@ -151,11 +169,11 @@ export function revive(kind: number, block: Block, generation: number): object {
   const { arena } = session;
   if (
     make === undefined || block >= arena.i32.length || !arena.isLive(block, generation) ||
-    arena.kind(block) !== kind
+    !mayBeTo(kind, arena.kind(block))
   ) {
     throw new TypeError(
       `Cannot receive a handle: its object (kind ${kind}, block ${block}) does not exist any more, or belongs to another session; the sender must keep its handle until the message was received, or send it within one session`,
     );
   }
-  return make({ [NEW]: true, session, block, held: session.references.hold(block), generation });
+  return make(existing(session, { block, held: session.references.hold(block), generation }));
 }

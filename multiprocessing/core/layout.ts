@@ -34,6 +34,8 @@ export const H_GENERATION = 8;
 export const H_DIRTY = 9;
 /** Where the next slot search starts. A hint. */
 export const H_NEXT_SLOT = 10;
+/** 1 once a named object was made: then the last member to leave looks for names to remove. */
+export const H_NAMES = 16;
 
 // ── agent table ────────────────────────────────────────────────────────────────────────────────────────────────────
 //
@@ -80,6 +82,8 @@ export const A_PARENT = 10;
 export const A_WOKEN_AT = 11;
 /** Exit code of a child plus a flag, written by the child before it ends by itself: exit code | 0x10000. */
 export const A_EXIT = 12;
+/** 1 when the agent is about to end, or to leave: it will do nothing any more, and others need not count it as a member. */
+export const A_LEAVING = 13;
 
 export const BELL_AWAKE = 0;
 export const BELL_ARMED = 1;
@@ -161,6 +165,10 @@ export const K_BOUNDED = 10;
 export const K_EVENT = 11;
 export const K_CONDITION = 12;
 export const K_BARRIER = 13;
+export const K_SHARED_MEMORY = 20;
+export const K_SHARED_NAME = 21;
+export const K_VALUE = 22;
+export const K_ARRAY = 23;
 
 // ── nodes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 //
@@ -218,6 +226,9 @@ export function nodesOf(kind: number): Nodes | null {
     case K_BOUNDED:
     case K_EVENT:
     case K_LAUNCH:
+    case K_SHARED_MEMORY:
+    case K_VALUE:
+    case K_ARRAY:
       return SYNC_NODES;
     case K_CONDITION:
     case K_BARRIER:
@@ -433,6 +444,37 @@ export const BL_LANE = 4;
 export const BL_NUMBER = 5;
 export const BL_BYTES = 6;
 export const BL_DATA = 16;
+
+// ── shared memory with a name ──────────────────────────────────────────────────────────────────────────────────────
+//
+// The object is the system's, not the arena's. Two kinds of block speak of it, with the same words: K_SHARED_MEMORY, what a handle refers to; and
+// K_SHARED_NAME, which has no nodes: that the session made the name, and is to remove it at its end.
+//
+// | of the object made by shm_open                        | killed after it                                                       |
+// |--------------------------------------------------------|-----------------------------------------------------------------------|
+// | it has a name and no size                              | an empty object stays: nobody can tell that it is not somebody else's |
+// | K_SHARED_NAME is live, with what identifies the object | the session's last member removes the name                            |
+// | it has its size, then its pages                        | the same                                                              |
+// | unlinked                                               | its maker's reaper, or else the last member, finds that it has no name |
+// | K_SHARED_NAME: LIVE -> DYING -> FREE                   | freed by the reaper                                                   |
+/** Device and number of the object, two words each. */
+export const SM_DEVICE = 32;
+export const SM_INODE = 34;
+/** Bytes of the name, which follows, in UTF-8 and without the slash. */
+export const SM_NAME_BYTES = 36;
+export const SM_NAME = 37;
+
+// ── value and array ────────────────────────────────────────────────────────────────────────────────────────────────
+//
+// Both begin as a re-entrant lock does (O_WORD, O_TICKET and O_FLOW): a handle to that lock is a handle to the same block.
+/** A value's one word, or two, changed by atomic instructions of that width: integers of up to 32 bits in one, all else in two. */
+export const V_CELL = 8;
+/** Which type it has: its index in the list of all. */
+export const V_TYPE = 10;
+/** An array's type and its length in bytes; its elements follow. */
+export const AR_TYPE = 8;
+export const AR_BYTES = 9;
+export const AR_DATA = 32;
 
 // launch: what a child is to run; held by parent and child
 export const LA_BYTES = 4;
