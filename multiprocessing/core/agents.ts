@@ -23,6 +23,7 @@ import {
   AGENTS,
   GEN_MASK,
   H_NEXT_SLOT,
+  K_DIRECTION,
   K_QUEUE,
   KIND_WORKER,
   MAX_AGENTS,
@@ -160,7 +161,8 @@ export class Agents {
     const m = this.#arena.i32;
     // Queues first: what lies in a lane, or was taken from it, counts as held until the lane says that its agent is gone.
     this.#arena.visitBlocks(0, (block) => {
-      if (this.#arena.kind(block) === K_QUEUE) this.#scrub(block, token);
+      const kind = this.#arena.kind(block);
+      if (kind === K_QUEUE || kind === K_DIRECTION) this.#scrub(block, token);
     }, () => true);
     crashPoint("agent.reap");
     this.#arena.visitBlocks(0, (block) => this.#scrub(block, token), () => true);

@@ -48,6 +48,8 @@ export interface KindRules {
   isOwned?(block: Block): boolean;
   /** The dead agent had this node: undo what it held and pass on what it was woken for. Repeatable. */
   scrubNode?(block: Block, node: number, dead: number): void;
+  /** Whether the block, while it is not free, keeps another: see {@linkcode References.keep}. */
+  keeps?(block: Block, other: Block): boolean;
   /** For blocks without nodes: frees what the dead agent did not finish linking. Repeatable. */
   scrubBlock?(block: Block, dead: number): void;
   /** Frees what hangs on a condemned block. Repeatable. */
@@ -222,10 +224,10 @@ export class References {
         const holder = Atomics.load(m, c.at + N_HOLDER);
         if (holder === 0) continue;
         if (holder < 0) {
-          if (this.#mayArrive(holder, c.at)) return;
+          if (this.#isKept(block, holder, c.at)) return;
           // Its number may have been raised since. While the node is ours, it cannot be.
           if (Atomics.compareExchange(m, c.at + N_HOLDER, holder, arena.token) !== holder) return;
-          if (this.#mayArrive(holder, c.at)) return void Atomics.store(m, c.at + N_HOLDER, holder);
+          if (this.#isKept(block, holder, c.at)) return void Atomics.store(m, c.at + N_HOLDER, holder);
           Atomics.store(m, c.at + N_HOLDER, 0);
         } else if (!arena.isStale(holder)) return;
         else Atomics.compareExchange(m, c.at + N_HOLDER, holder, 0);
@@ -233,6 +235,46 @@ export class References {
       if (Atomics.load(m, block + B_ADDS) === adds) break;
     }
     if (arena.condemn(block, head)) this.#finish(block);
+  }
+
+  /** Whether what an IN_FLIGHT node of a block names still keeps the block. */
+  #isKept(block: Block, holder: number, node: number): boolean {
+    const m = this.#arena.i32;
+    const keeper = (holder & LANE_MASK) << LANE_SHIFT;
+    // One that is being freed still needs what it keeps: it lets go as its last step.
+    if ((Atomics.load(m, keeper + B_HEAD) & 3) !== FREE) {
+      const keeps = this.#rulesOf(m[keeper + B_INFO])?.keeps?.(keeper, block);
+      if (keeps !== undefined) return keeps;
+    }
+    return this.#mayArrive(holder, node);
+  }
+
+  /** From now on `block` lives as long as `keeper`, a live block whose kind has a rule for it. The caller holds both. */
+  keep(block: Block, keeper: Block): void {
+    this.claim(block, IN_FLIGHT | (keeper >>> LANE_SHIFT));
+  }
+
+  /** Whether `keeper` keeps the block. Only who frees the keeper may rely on a yes. */
+  isKeptBy(block: Block, keeper: Block): boolean {
+    const m = this.#arena.i32;
+    const nodes = nodesOf(m[block + B_INFO]);
+    if (nodes === null) return false;
+    const kept = IN_FLIGHT | (keeper >>> LANE_SHIFT);
+    for (const c = new NodeCursor(m).start(block, nodes); c.next();) {
+      if (Atomics.load(m, c.at + N_HOLDER) === kept) return true;
+    }
+    return false;
+  }
+
+  /** The condemned `keeper` keeps `block` no longer. Repeatable. */
+  letGo(block: Block, keeper: Block): void {
+    const m = this.#arena.i32;
+    const nodes = nodesOf(m[block + B_INFO]);
+    if (nodes === null) return;
+    const kept = IN_FLIGHT | (keeper >>> LANE_SHIFT);
+    const cursor = new NodeCursor(m).start(block, nodes);
+    while (cursor.next()) Atomics.compareExchange(m, cursor.at + N_HOLDER, kept, 0);
+    this.collect(block);
   }
 
   /** Whether a record that may carry the handle is still to be taken. */
