@@ -10,9 +10,8 @@ import {
   BytesMessage,
   Direction,
   DIRECTION_BYTES,
-  FRAME_BYTES,
-  FRAME_VALUE,
-  partsOf,
+  largeBytes,
+  largeValue,
   type Request,
   throwIfError,
   unwrap,
@@ -41,13 +40,13 @@ import { EOFError, TimeoutError } from "./errors.ts";
 const END_BYTES = 128;
 const NO_OPTIONS: WaitOptions = {};
 const ANY_VALUE: Request = {
-  kind: FRAME_VALUE,
+  value: true,
   maxLength: Infinity,
   into: undefined,
   blocking: false,
   handle: null,
 };
-const ANY_BYTES: Request = { ...ANY_VALUE, kind: FRAME_BYTES };
+const ANY_BYTES: Request = { ...ANY_VALUE, value: false };
 
 /** What part of a buffer to send. */
 export interface SendBytesOptions extends WaitOptions {
@@ -171,12 +170,11 @@ export class Connection<T = unknown> extends Handle implements AsyncIterable<T>,
       const timeout = w === NO_OPTIONS ? Infinity : checkWait(w);
       const message = encode(value);
       if (direction.isLarge(message)) {
-        const sending = { kind: FRAME_VALUE, message: null, handle: this };
-        return direction.transmit(sending, partsOf(message), message.handles, w, timeout);
+        return direction.transmit({ message: null, handle: this }, largeValue(message), w, timeout);
       }
-      if (direction.senders.first === undefined && direction.offer(FRAME_VALUE, message)) return sent();
+      if (direction.senders.first === undefined && direction.offer(message)) return sent();
       message.keep(); // the next encode reuses what is not kept
-      return direction.senders.wait(w, timeout, { kind: FRAME_VALUE, message, handle: this }).then(
+      return direction.senders.wait(w, timeout, { message, handle: this }).then(
         throwIfError,
       );
     } catch (error) {
@@ -190,7 +188,7 @@ export class Connection<T = unknown> extends Handle implements AsyncIterable<T>,
    * @throws {EOFError} the other end is closed everywhere, and all was received
    * @throws {SystemError} EBADF: this end only sends
    * @throws {TimeoutError} the time was over
-   * @throws {TypeError} the message was sent by `sendBytes`; it is dropped
+   * @throws {CodecError} the message was sent by `sendBytes`, and its bytes are no value
    */
   recv(w: WaitOptions = NO_OPTIONS): Promise<T> {
     return this.#recv(ANY_VALUE, w) as Promise<T>;
@@ -204,7 +202,7 @@ export class Connection<T = unknown> extends Handle implements AsyncIterable<T>,
         const value = direction.take(request);
         if (value !== NOTHING) return isDue() ? afterTurn(value) : Promise.resolve(value);
       }
-      const own = { ...request, handle: this };
+      const own = request.handle === null ? { ...request, handle: this } : request;
       const waiting = direction.receivers.wait(w, timeout, own);
       return waiting.then(
         unwrap,
@@ -241,18 +239,17 @@ export class Connection<T = unknown> extends Handle implements AsyncIterable<T>,
     const timeout = this.session.waits.checkBlocking("send synchronously", w);
     const message = encode(value);
     if (direction.isLarge(message)) {
-      const sending = { kind: FRAME_VALUE, message: null, handle: this };
-      return direction.transmitSync(sending, partsOf(message), message.handles, timeout);
+      return direction.transmitSync({ message: null, handle: this }, largeValue(message), timeout);
     }
-    if (direction.offer(FRAME_VALUE, message)) return;
+    if (direction.offer(message)) return;
     message.keep();
     throwIfError(
-      this.session.waits.waitSync(direction.senders, timeout, { kind: FRAME_VALUE, message, handle: this }),
+      this.session.waits.waitSync(direction.senders, timeout, { message, handle: this }),
     );
   }
 
   /**
-   * Sends bytes as one message, which `recvBytes` receives; as {@linkcode send} in all else. What is sent is read until the promise resolves.
+   * Sends bytes as one message, for `recvBytes`; as {@linkcode send} in all else. What is sent is read until the promise resolves.
    *
    * @param bytes a typed array, DataView or ArrayBuffer; `offset` and `size` count its bytes
    * @throws {RangeError} `offset` and `size` are not inside it
@@ -264,11 +261,10 @@ export class Connection<T = unknown> extends Handle implements AsyncIterable<T>,
       const timeout = options === NO_OPTIONS ? Infinity : checkWait(options);
       const message = new BytesMessage(part);
       if (direction.isLarge(message)) {
-        const sending = { kind: FRAME_BYTES, message: null, handle: this };
-        return direction.transmit(sending, [part], [], options, timeout);
+        return direction.transmit({ message: null, handle: this }, largeBytes(part), options, timeout);
       }
-      if (direction.senders.first === undefined && direction.offer(FRAME_BYTES, message)) return sent();
-      return direction.senders.wait(options, timeout, { kind: FRAME_BYTES, message, handle: this }).then(
+      if (direction.senders.first === undefined && direction.offer(message)) return sent();
+      return direction.senders.wait(options, timeout, { message, handle: this }).then(
         throwIfError,
       );
     } catch (error) {
@@ -277,11 +273,10 @@ export class Connection<T = unknown> extends Handle implements AsyncIterable<T>,
   }
 
   /**
-   * Receives the bytes of a message that `sendBytes` sent.
+   * Receives the bytes of a message. Those of one that `send` sent are its encoding: sent on by `sendBytes`, they are received as the value.
    *
    * @throws {SystemError} EMSGSIZE: the message is longer than `maxLength`, and is dropped
    * @throws {RangeError} `maxLength` is negative or no number
-   * @throws {TypeError} the message was sent by `send`; it is dropped
    */
   recvBytes(options: RecvBytesOptions = NO_OPTIONS): Promise<Uint8Array<ArrayBuffer>> {
     const { maxLength = Infinity } = options;
@@ -309,7 +304,7 @@ export class Connection<T = unknown> extends Handle implements AsyncIterable<T>,
   ): Promise<number> {
     try {
       const into = slice(buffer, { offset: options.offset });
-      return this.#recv({ ...ANY_BYTES, into }, options) as Promise<number>;
+      return this.#recv({ ...ANY_BYTES, into, handle: this }, options) as Promise<number>;
     } catch (error) {
       return Promise.reject(error);
     }

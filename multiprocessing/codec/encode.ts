@@ -59,12 +59,15 @@ export interface Encoded {
    */
   writePart(target: Uint8Array, offset: number, from: number, to: number): void;
   /**
-   * The whole message without its large buffers, copied, and behind it these buffers, not copied: what `decode` takes as `source` and
-   * `buffers`, so that a large buffer goes straight to where it is to stay.
+   * The message without its large buffers, copied, and these buffers, not copied: what `decode` takes as `source` and `apart`, so that a large
+   * buffer goes straight to where it is to stay.
    *
    * @throws {TypeError} When the message is no longer valid.
    */
-  parts(): Uint8Array[];
+  parts(): {
+    rest: Uint8Array;
+    buffers: { /** Where in `rest` it was taken out. */ at: number; data: Uint8Array }[];
+  };
   /**
    * Makes the message outlive the next `encode()`, by a copy of everything but its large buffers.
    *
@@ -1205,28 +1208,27 @@ class Message implements Encoded {
     copy(this.#bytes, scratchAt, this.#size - scratchAt);
   }
 
-  parts(): Uint8Array[] {
+  parts(): { rest: Uint8Array; buffers: { at: number; data: Uint8Array }[] } {
     this.#check();
-    const buffers = (this.#pieces ?? []).filter(({ isBuffer }) => isBuffer);
-    const size = buffers.reduce((sum, { byteLength }) => sum - byteLength, this.byteLength);
-    const rest = new Uint8Array(size);
+    const pieces = this.#pieces ?? [];
+    const inBuffers = pieces.reduce((sum, { isBuffer, byteLength }) => isBuffer ? sum + byteLength : sum, 0);
+    const rest = new Uint8Array(this.byteLength - inBuffers);
+    const buffers: { at: number; data: Uint8Array }[] = [];
     let from = 0;
-    let to = 0;
-    let written = 0;
-    // Where each buffer stands in the message: behind all scratch and text before it.
-    for (const piece of this.#pieces ?? []) {
-      if (!piece.isBuffer) {
-        to += piece.byteLength;
-        continue;
+    let inPieces = 0;
+    let at = 0;
+    for (const { at: pieceAt, data, byteLength, isBuffer } of pieces) {
+      if (isBuffer) {
+        const end = pieceAt + inPieces;
+        this.writePart(rest, at, from, end);
+        at += end - from;
+        from = end + byteLength;
+        buffers.push({ at, data });
       }
-      const end = piece.at + to;
-      this.writePart(rest, written, from, end);
-      written += end - from;
-      to += piece.byteLength;
-      from = end + piece.byteLength;
+      inPieces += byteLength;
     }
-    this.writePart(rest, written, from, this.byteLength);
-    return [rest, ...buffers.map(({ data }) => data)];
+    this.writePart(rest, at, from, this.byteLength);
+    return { rest, buffers };
   }
 
   keep(): void {

@@ -32,10 +32,12 @@ import { drive, driveSync, Incoming, Outgoing, type Steps, type Way } from "./tr
 import { NodeCursor, NOTHING, type Source, WaitList, type WaitOptions } from "./waits.ts";
 import { LOOK } from "./waitable.ts";
 
-/** What a message is: a value by the codec, plain bytes, or word of a transfer of either. */
-export const FRAME_VALUE = 0;
-export const FRAME_BYTES = 1;
-const FRAME_TRANSFER = 2;
+/** What a record is: a message, or word of a transfer. Whether its bytes are a value is for its receiver to know, as in CPython. */
+const FRAME_MESSAGE = 0;
+const FRAME_TRANSFER = 1;
+/** How a transfer's message is cut: in one part, or with a value's large buffers apart. */
+const ONE_PART = 0;
+const BUFFERS_APART = 1;
 
 /** Senders wait while this many bytes lie in the direction, as they do at 64 KiB in a pipe of the system's. */
 export const BOUND_BYTES = 1 << 20;
@@ -49,7 +51,8 @@ const NO_HANDLES: readonly object[] = [];
 
 /** What a receiver wants. */
 export interface Request {
-  readonly kind: typeof FRAME_VALUE | typeof FRAME_BYTES;
+  /** Whether it wants a value, rather than bytes. */
+  readonly value: boolean;
   /** Most bytes that it takes. */
   readonly maxLength: number;
   /** Where the bytes are to go; the result is then how many they were. */
@@ -69,7 +72,6 @@ export interface Received {
 
 /** What a sender that waits for room has. */
 export interface Sending {
-  readonly kind: number;
   /** `null`: a message that needs a transfer, which waits for its turn. */
   readonly message: Message | null;
   readonly handle: object;
@@ -135,20 +137,70 @@ function noticed(u8: Uint8Array, offset: number): Block {
   return u8[offset + 1] | (u8[offset + 2] << 8) | (u8[offset + 3] << 16) | (u8[offset + 4] << 24);
 }
 
-/** Sizes of the parts behind the first one stand before a value's first part. */
-function withSizes(parts: Uint8Array[]): Uint8Array[] {
-  const [first, ...rest] = parts;
-  const head = new Uint8Array(8 + 8 * rest.length + first.length);
-  const sizes = new DataView(head.buffer);
-  sizes.setFloat64(0, rest.length, true);
-  rest.forEach(({ length }, i) => sizes.setFloat64(8 + 8 * i, length, true));
-  head.set(first, 8 + 8 * rest.length);
-  return [head, ...rest];
+/** A large message: how it is cut, its parts, and the handles in it. */
+export interface Large {
+  readonly kind: number;
+  readonly parts: Uint8Array[];
+  readonly byteLength: number;
+  readonly handles: readonly object[];
 }
 
-function sizesIn(first: Uint8Array): number[] {
-  const sizes = new DataView(first.buffer, first.byteOffset, first.length);
-  return Array.from({ length: sizes.getFloat64(0, true) }, (_, i) => sizes.getFloat64(8 + 8 * i, true));
+/** Bytes as a large message. */
+export function largeBytes(bytes: Uint8Array): Large {
+  return { kind: ONE_PART, parts: [bytes], byteLength: bytes.length, handles: NO_HANDLES };
+}
+
+/** A value as a large message: the first part begins with size and place of each buffer that follows. */
+export function largeValue(message: Encoded): Large {
+  const { rest, buffers } = message.parts();
+  const head = 8 + 16 * buffers.length;
+  const first = new Uint8Array(head + rest.length);
+  const table = new Float64Array(first.buffer, 0, head / 8);
+  table[0] = buffers.length;
+  buffers.forEach(({ at, data }, i) => table.set([data.length, at], 1 + 2 * i));
+  first.set(rest, head);
+  return {
+    kind: BUFFERS_APART,
+    parts: [first, ...buffers.map(({ data }) => data)],
+    byteLength: message.byteLength,
+    // As they were when it was encoded: the program may let go of them while it is sent.
+    handles: message.handles.map((handle) => {
+      const id = (handle as { [kHandle](): HandleId })[kHandle]();
+      return { [kHandle]: () => id };
+    }),
+  };
+}
+
+/** What stands before a value's first part. */
+function tableIn(first: Uint8Array): { head: number; sizes: number[]; places: number[] } {
+  const whole = new DataView(first.buffer, first.byteOffset, first.length);
+  const count = whole.getFloat64(0, true);
+  const table = Array.from({ length: 2 * count }, (_, i) => whole.getFloat64(8 + 8 * i, true));
+  return {
+    head: 8 + 16 * count,
+    sizes: table.filter((_, i) => i % 2 === 0),
+    places: table.filter((_, i) => i % 2 === 1),
+  };
+}
+
+/** The bytes that a value's parts are. */
+function joined([first, ...buffers]: readonly Uint8Array[], byteLength: number): Uint8Array {
+  const { head, places } = tableIn(first);
+  const whole = new Uint8Array(byteLength);
+  let from = head;
+  let to = 0;
+  const copy = (end: number): void => {
+    whole.set(first.subarray(from, end), to);
+    to += end - from;
+    from = end;
+  };
+  buffers.forEach((buffer, i) => {
+    copy(head + places[i]);
+    whole.set(buffer, to);
+    to += buffer.length;
+  });
+  copy(first.length);
+  return whole;
 }
 
 /** A large message that this agent receives. */
@@ -277,8 +329,8 @@ export class Direction {
       this.#value = NOTHING;
       return;
     }
-    checkWanted(request, kind, byteLength - 1);
-    if (kind === FRAME_VALUE) this.#value = decode(u8, offset + 1, byteLength - 1, revive);
+    checkLength(request, byteLength - 1);
+    if (request.value) this.#value = decode(u8, offset + 1, byteLength - 1, revive);
     else if (request.into === undefined || byteLength <= SURE_BYTES) {
       const bytes = u8.slice(offset + 1, offset + byteLength);
       checkFits(request, bytes);
@@ -293,19 +345,20 @@ export class Direction {
   /** This agent is a transfer's receiver now. */
   #begin(incoming: Incoming, request: Request): void {
     try {
-      checkWanted(request, incoming.kind, incoming.totalBytes);
+      checkLength(request, incoming.byteLength);
     } catch (error) {
       incoming.finish();
       throw error;
     }
-    const straight = request.into !== undefined && incoming.totalBytes <= request.into.length;
+    const straight = request.into !== undefined && incoming.kind === ONE_PART &&
+      incoming.byteLength <= request.into.length;
     const steps = incoming.run((first) => {
       if (first === null) {
         return [
           straight ? request.into!.subarray(0, incoming.firstBytes) : new Uint8Array(incoming.firstBytes),
         ];
       }
-      return incoming.kind === FRAME_VALUE ? sizesIn(first).map((size) => new Uint8Array(size)) : [];
+      return incoming.kind === BUFFERS_APART ? tableIn(first).sizes.map((size) => new Uint8Array(size)) : [];
     });
     const reception: Reception = {
       incoming,
@@ -339,12 +392,11 @@ export class Direction {
   #deliver(request: Request): unknown {
     const { incoming, whole, failure, request: owner } = this.#reception!;
     if (!whole) return NOTHING;
-    const { kind, parts } = incoming;
     let value: unknown;
     let error: unknown = failure;
     if (error === undefined) {
       try {
-        value = this.#open(request, kind, parts, owner !== null);
+        value = this.#open(request, incoming, owner !== null);
       } catch (caught) {
         error = caught;
       }
@@ -355,17 +407,19 @@ export class Direction {
     return value;
   }
 
-  #open(request: Request, kind: number, parts: Uint8Array[], straight: boolean): unknown {
-    checkWanted(request, kind, parts[0].length);
-    if (kind === FRAME_VALUE) {
+  #open(request: Request, { kind, parts, byteLength }: Incoming, straight: boolean): unknown {
+    checkLength(request, byteLength);
+    if (request.value) {
       const [first, ...buffers] = parts as Uint8Array<ArrayBuffer>[];
-      const at = 8 + 8 * buffers.length;
-      return decode(first, at, first.length - at, revive, buffers);
+      if (kind === ONE_PART) return decode(first, 0, first.length, revive);
+      const { head } = tableIn(first);
+      return decode(first, head, first.length - head, revive, buffers);
     }
-    if (request.into === undefined) return parts[0];
-    checkFits(request, parts[0]);
-    if (!straight) request.into.set(parts[0]);
-    return parts[0].length;
+    const bytes = kind === ONE_PART ? parts[0] : joined(parts, byteLength);
+    if (request.into === undefined) return bytes;
+    checkFits(request, bytes);
+    if (!straight) request.into.set(bytes);
+    return byteLength;
   }
 
   /** A request that waited has ended: what was on its way into its buffer is to be sent again. */
@@ -472,12 +526,12 @@ export class Direction {
   }
 
   /** Sends a small message if there is room. @throws {SystemError} EPIPE: nobody has the other end */
-  offer(kind: number, message: Message): boolean {
+  offer(message: Message): boolean {
     if (this.#isGone(D_RECEIVER)) throw brokenPipe();
     if (this.#outgoing !== null) return false;
     const size = message.byteLength;
     if (this.#credit <= 0 && (this.#credit = BOUND_BYTES - this.#bytes()) <= 0) return false;
-    this.#put(kind, message);
+    this.#put(FRAME_MESSAGE, message);
     this.#credit -= size + 64;
     return true;
   }
@@ -507,50 +561,66 @@ export class Direction {
   /** Sends a message by a transfer, in its turn. Its buffers are read until it was received. */
   async transmit(
     sending: Sending,
-    parts: Uint8Array[],
-    handles: readonly object[],
+    large: Large,
     w: WaitOptions,
     timeout: number,
   ): Promise<void> {
     const deadline = now() + timeout;
-    if (this.senders.first !== undefined || !this.#takeTurn()) {
-      throwIfError(await this.senders.wait(w, timeout, sending));
-    }
-    const outgoing = this.#start(sending.kind, parts, handles);
+    const release = this.#hold(large);
     try {
-      if (!await drive(outgoing.run(), w, Math.max(deadline - now(), 0))) throw brokenPipe();
-    } catch (error) {
-      // Or it was received meanwhile, and the send is done.
-      if (this.session.closed) throw error;
-      if (outgoing.cancel()) throw error instanceof TimeoutError ? outgoing.timedOut(timeout) : error;
+      if (this.senders.first !== undefined || !this.#takeTurn()) {
+        throwIfError(await this.senders.wait(w, timeout, sending));
+      }
+      const outgoing = this.#start(sending, large);
+      try {
+        if (!await drive(outgoing.run(), w, Math.max(deadline - now(), 0))) throw brokenPipe();
+      } catch (error) {
+        this.#failed(outgoing, error, timeout);
+      } finally {
+        this.#end(outgoing);
+      }
     } finally {
-      this.#end(outgoing, handles);
+      release();
     }
   }
 
   /** As {@linkcode transmit}, blocking the thread. */
   transmitSync(
     sending: Sending,
-    parts: Uint8Array[],
-    handles: readonly object[],
+    large: Large,
     timeout: number,
   ): void {
     const deadline = now() + timeout;
-    if (!this.#takeTurn()) throwIfError(this.session.waits.waitSync(this.senders, timeout, sending));
-    const outgoing = this.#start(sending.kind, parts, handles);
+    const release = this.#hold(large);
     try {
-      const steps = outgoing.run();
-      for (;;) {
-        const step = driveSync(this.session, steps, Math.max(deadline - now(), 0));
-        if (!step.done) continue;
-        if (!step.value) throw brokenPipe();
-        return;
+      if (!this.#takeTurn()) throwIfError(this.session.waits.waitSync(this.senders, timeout, sending));
+      const outgoing = this.#start(sending, large);
+      try {
+        const steps = outgoing.run();
+        for (;;) {
+          const step = driveSync(this.session, steps, Math.max(deadline - now(), 0));
+          if (!step.done) continue;
+          if (!step.value) throw brokenPipe();
+          return;
+        }
+      } catch (error) {
+        this.#failed(outgoing, error, timeout);
+      } finally {
+        this.#end(outgoing);
       }
-    } catch (error) {
-      if (outgoing.cancel()) throw error instanceof TimeoutError ? outgoing.timedOut(timeout) : error;
     } finally {
-      this.#end(outgoing, handles);
+      release();
     }
+  }
+
+  /** What a large send needs as long as it goes on: the direction, and the handles in it until the receiver has decoded them. */
+  #hold({ handles }: Large): () => void {
+    const { references } = this.session;
+    const blocks = [this.block, ...blocksOf(handles)];
+    for (const block of blocks) references.hold(block);
+    return () => {
+      if (!this.session.closed) { for (const block of blocks) references.release(block); }
+    };
   }
 
   /** One large message at a time: what follows it must not pass it. */
@@ -561,29 +631,32 @@ export class Direction {
     return true;
   }
 
-  #start(kind: number, parts: Uint8Array[], handles: readonly object[]): Outgoing {
-    // Until the receiver has decoded them; the record that carries them may be gone long before.
-    for (const block of blocksOf(handles)) this.session.references.hold(block);
+  #start({ handle }: Sending, large: Large): Outgoing {
     const way: Way = {
-      announce: (handle) =>
-        this.#put(FRAME_TRANSFER, new Notice(blocksOf([handle])[0], [handle, ...handles])),
+      announce: (notice) =>
+        this.#put(FRAME_TRANSFER, new Notice(blocksOf([notice])[0], [notice, ...large.handles])),
       isClosed: () => this.#isGone(D_RECEIVER),
       check: (isDead) => this.#reapHolders(D_RECEIVER, isDead),
+      handle,
     };
     try {
-      return this.#outgoing = new Outgoing(this.session, kind, parts, way);
+      return this.#outgoing = new Outgoing(this.session, large, way);
     } catch (error) {
-      this.#end(null, handles);
+      this.#end(null);
       throw error;
     }
   }
 
-  #end(outgoing: Outgoing | null, handles: readonly object[]): void {
+  /** Throws the error of a send, unless its message was received all the same. */
+  #failed(outgoing: Outgoing, error: unknown, timeout: number): void {
+    if (!this.session.closed && !outgoing.cancel()) return;
+    throw error instanceof TimeoutError ? outgoing.timedOut(timeout) : error;
+  }
+
+  #end(outgoing: Outgoing | null): void {
     this.#outgoing = null;
-    if (!this.session.closed) {
-      outgoing?.close();
-      for (const block of blocksOf(handles)) this.session.references.release(block);
-    }
+    if (this.session.closed) return;
+    outgoing?.close();
     if (this.senders.first !== undefined) this.senders.service(false);
   }
 
@@ -611,9 +684,9 @@ export class Direction {
     return {
       attempt: (woken, item) => {
         if (woken) Atomics.store(this.#m, this.block + Q_PUTTERS, 1);
-        const { kind, message } = item as Sending;
+        const { message } = item as Sending;
         try {
-          return (message === null ? this.#takeTurn() : this.offer(kind, message)) ? null : NOTHING;
+          return (message === null ? this.#takeTurn() : this.offer(message)) ? null : NOTHING;
         } catch (error) {
           return error;
         }
@@ -632,23 +705,11 @@ export class Direction {
   }
 }
 
-/** A message as the parts of a transfer. */
-export function partsOf(message: Encoded): Uint8Array[] {
-  return withSizes(message.parts());
-}
-
 function blocksOf(handles: readonly object[]): Block[] {
   return handles.map((handle) => (handle as { [kHandle](): HandleId })[kHandle]().block);
 }
 
-function checkWanted(request: Request, kind: number, byteLength: number): void {
-  if (kind !== request.kind) {
-    throw new TypeError(
-      kind === FRAME_BYTES
-        ? "Cannot receive a value: the message was sent by sendBytes; it is dropped; receive it by recvBytes"
-        : "Cannot receive bytes: the message was sent by send; it is dropped; receive it by recv",
-    );
-  }
+function checkLength(request: Request, byteLength: number): void {
   if (byteLength > request.maxLength) {
     throw new SystemError(
       "receive",

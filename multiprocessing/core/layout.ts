@@ -359,11 +359,11 @@ export const TR_RECEIVER = 6;
 export const TR_SENDER = 7;
 export const TR_FILLED = 8;
 export const TR_TAKEN = 9;
-/** What the message is: the FRAME_* of a record. */
+/** How the message is cut into parts. */
 export const TR_KIND = 10;
-/** Bytes of the first part, and of all parts, each as the two halves of a float. Never change. */
+/** Bytes of the first part, and of the message, each as the two halves of a float. Never change. */
 export const TR_FIRST = 32;
-export const TR_TOTAL = 34;
+export const TR_LENGTH = 34;
 export const TR_SENDER_WAITS = 36;
 export const TR_RECEIVER_WAITS = 37;
 export const TR_DATA = 64;

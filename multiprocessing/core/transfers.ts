@@ -17,7 +17,7 @@
 import { timers } from "../../platform/runtime/timers.ts";
 import { type HandleId, kHandle } from "../codec/mod.ts";
 import type { Block } from "./arena.ts";
-import { now } from "./clock.ts";
+import { now, section } from "./clock.ts";
 import { crashPoint } from "./crash.ts";
 import {
   K_TRANSFER,
@@ -31,6 +31,7 @@ import {
   TR_FILLED,
   TR_FIRST,
   TR_KIND,
+  TR_LENGTH,
   TR_OPEN,
   TR_RECEIVER,
   TR_RECEIVER_WAITS,
@@ -40,7 +41,6 @@ import {
   TR_SLOTS,
   TR_STATE,
   TR_TAKEN,
-  TR_TOTAL,
 } from "./layout.ts";
 import { onOpen, type Session } from "./session.ts";
 import { NOTHING, type Source, WaitList, type WaitOptions } from "./waits.ts";
@@ -135,6 +135,8 @@ export interface Way {
   isClosed(): boolean;
   /** Looks whether those who have it live. */
   check(isDead: (token: number) => boolean): void;
+  /** Kept as long as the transfer goes on: the handle of the sending end. */
+  readonly handle: object;
 }
 
 /** The sender's side. */
@@ -143,16 +145,15 @@ export class Outgoing extends Side {
   readonly #sizes: readonly number[];
   readonly #way: Way;
   #part = 0;
+  #stopped: unknown;
   #offset = 0;
 
   /**
-   * @param kind what the message is, for its receiver
-   * @param parts the message
+   * @param message how it is cut, which its receiver is told, its parts, and its length
    */
   constructor(
     session: Session,
-    kind: number,
-    parts: readonly Uint8Array[],
+    { kind, parts, byteLength }: { kind: number; parts: readonly Uint8Array[]; byteLength: number },
     way: Way,
   ) {
     const m = session.arena.i32;
@@ -161,7 +162,7 @@ export class Outgoing extends Side {
       m[at + TR_SENDER] = session.token;
       m[at + TR_KIND] = kind;
       writeSize(m, at + TR_FIRST, parts[0].length);
-      writeSize(m, at + TR_TOTAL, parts.reduce((sum, { length }) => sum + length, 0));
+      writeSize(m, at + TR_LENGTH, byteLength);
     });
     super(session, block, held.node, TR_SENDER_WAITS);
     this.#parts = parts;
@@ -175,7 +176,9 @@ export class Outgoing extends Side {
     const { m, block } = this;
     this.#tell();
     for (let until = now() + LONGEST_MS;;) {
-      if (this.load(TR_STATE) === TR_DONE) return true;
+      const state = this.load(TR_STATE);
+      if (state === TR_DONE) return true;
+      if (state === TR_CANCELLED) throw this.#stopped;
       if (this.#way.isClosed()) return !this.cancel();
       if (this.load(TR_RECEIVER) === TR_ABANDONED) {
         this.#part = this.#offset = 0;
@@ -199,13 +202,14 @@ export class Outgoing extends Side {
 
   /** Ends it. `false`: it had been received by then. */
   cancel(): boolean {
-    const cancelled = this.exchange(TR_STATE, TR_OPEN, TR_CANCELLED);
+    this.exchange(TR_STATE, TR_OPEN, TR_CANCELLED);
     wake(this.session, this.block, TR_RECEIVER_WAITS);
-    return cancelled;
+    return this.load(TR_STATE) !== TR_DONE;
   }
 
   /** Ends it, and who waits for its end. */
   stop(reason: unknown): void {
+    this.#stopped = reason;
     this.cancel();
     this.waiters.rejectAll(reason);
   }
@@ -265,11 +269,12 @@ export class Outgoing extends Side {
 
 /** The receiver's side. */
 export class Incoming extends Side {
-  /** What the message is. */
+  /** How the message is cut. */
   readonly kind: number;
-  /** Bytes of the first part, and of all. */
+  /** Bytes of the first part. */
   readonly firstBytes: number;
-  readonly totalBytes: number;
+  /** Bytes of the message. */
+  readonly byteLength: number;
   /** What has been received; whole once {@linkcode run} says so. */
   readonly parts: Uint8Array[] = [];
 
@@ -277,7 +282,7 @@ export class Incoming extends Side {
     super(session, block, node, TR_RECEIVER_WAITS);
     this.kind = this.m[block + TR_KIND];
     this.firstBytes = readSize(this.m, block + TR_FIRST);
-    this.totalBytes = readSize(this.m, block + TR_TOTAL);
+    this.byteLength = readSize(this.m, block + TR_LENGTH);
   }
 
   /** Whether a transfer that a record tells of is over, or has a receiver. */
@@ -376,7 +381,9 @@ export class Incoming extends Side {
 export async function drive<T>(steps: Steps<T>, w: WaitOptions, timeout: number): Promise<T> {
   const deadline = now() + timeout;
   for (;;) {
-    const { done, value } = steps.next();
+    let step: IteratorResult<WaitList<true> | null, T> | undefined;
+    section(() => step = steps.next());
+    const { done, value } = step!;
     if (done) return value;
     w.signal?.throwIfAborted();
     if (value !== null) await value.wait(w, Math.max(deadline - now(), 0));
