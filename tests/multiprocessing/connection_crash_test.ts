@@ -2,18 +2,29 @@
  * Children are killed while they send to or receive from this process: at each step of a transfer, and at random. What they acknowledged stands
  * in files, outside of shared memory. `GEVENTMP_STRESS` says how many are killed at random: 24 unless it is set.
  */
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertLess, assertRejects } from "@std/assert";
 import { afterAll, describe } from "@std/testing/bdd";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { EOFError, Lock, Pipe, Process, session, SystemError } from "../../multiprocessing/mod.ts";
+import {
+  EOFError,
+  Lock,
+  Pipe,
+  Process,
+  session,
+  SystemError,
+  TimeoutError,
+} from "../../multiprocessing/mod.ts";
 import type { CrashPoint } from "../../multiprocessing/core/crash.ts";
 import { checkItem, type Item, item, recvItems, sendItems } from "../fixtures/pipe_tasks.ts";
-import { backTo, pause, STALL_MS, timed, use } from "./support.ts";
+import { killProcess, signals } from "../../platform/mod.ts";
+import { backTo, pause, STALL_MS, state, timed, use, within } from "./support.ts";
 
 const KILLS = Number(process.env.GEVENTMP_STRESS ?? 24);
+/** What may be slow on a busy machine still is no wait for a process that is stopped for good. */
+const AT_ONCE_MS = 1500;
 const w = { timeout: STALL_MS };
 const folder = mkdtempSync(join(tmpdir(), "pipe-journals-"));
 
@@ -118,6 +129,69 @@ describe("a receiver killed at", () => {
     writer.close();
     await backTo(before);
   });
+});
+
+describe("stopped", () => {
+  timed(
+    "in the middle of sending: waits of the receiver end in time, and the message comes later",
+    40_000,
+    async () => {
+      const before = use();
+      const stop = new Lock();
+      const [reader, writer] = Pipe<Item>({ duplex: false });
+      const child = await new Process({
+        target: sendItems,
+        args: [3, journal(), writer, stop, "transfer.filled", 2, "stop"],
+      }).start();
+      writer.close();
+      // Of the first, which is large, all slots but the second's count.
+      const started = performance.now();
+      await assertRejects(() => reader.recv({ timeout: 300 }), TimeoutError);
+      assertLess(performance.now() - started, AT_ONCE_MS);
+      await within(STALL_MS, "the stop", () => state(child.pid!) === "T");
+      assertEquals(reader.tryRecv(), null);
+      const aborter = new AbortController();
+      const aborted = reader.recv({ signal: aborter.signal });
+      aborter.abort(new Error("enough"));
+      await assertRejects(() => aborted, Error, "enough");
+      const guard = await stop.acquire();
+      killProcess(child.pid!, signals.SIGCONT);
+      assertEquals(checkItem(await reader.recv(w)), "3 0");
+      assertEquals(await child.join(w), 0);
+      await assertRejects(() => reader.recv(w), EOFError);
+      guard.release();
+      reader.close();
+      stop[Symbol.dispose]();
+      await backTo(before);
+    },
+  );
+
+  timed(
+    "in the middle of receiving: waits of the sender end in time, and what follows arrives",
+    40_000,
+    async () => {
+      const before = use();
+      const told = journal();
+      const [reader, writer] = Pipe<Item>({ duplex: false });
+      const child = await new Process({
+        target: recvItems,
+        args: [told, reader, "transfer.taken", 2, "stop"],
+      }).start();
+      reader.close();
+      await assertRejects(() => writer.send(item(0, 3), { timeout: 2000 }), TimeoutError, "2000 ms");
+      assertEquals(state(child.pid!), "T");
+      // Small ones find room, and a time-out holds when there is none.
+      await writer.send(item(0, 4), w);
+      const started = performance.now();
+      await assertRejects(() => writer.send(item(0, 7), { timeout: 100 }), TimeoutError);
+      assertLess(performance.now() - started, AT_ONCE_MS);
+      killProcess(child.pid!, signals.SIGCONT);
+      writer.close();
+      assertEquals(await child.join(w), 0);
+      assertEquals(lines(told), ["0 4"]);
+      await backTo(before);
+    },
+  );
 });
 
 describe("killed at random", () => {
