@@ -217,8 +217,12 @@ describe("killed at random", () => {
       return worker;
     };
     let living = [await start(true), await start(true), await start(false), await start(false)];
+    const progress = (): number => workers.reduce((sum, { told }) => sum + lines(told).length, 0);
     for (let kill = 0; kill < KILLS; kill++) {
-      await pause(50 + Math.random() * 100);
+      // On a busy machine nothing may have happened yet.
+      const seen = progress();
+      await within(STALL_MS, "any message", () => progress() > seen + 2);
+      await pause(Math.random() * 100);
       const victim = living[Math.floor(Math.random() * living.length)];
       assertEquals(victim.process.exitCode, null, "it ended by itself");
       victim.process.kill();
