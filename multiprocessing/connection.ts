@@ -10,8 +10,6 @@ import {
   BytesMessage,
   Direction,
   DIRECTION_BYTES,
-  largeBytes,
-  largeValue,
   type Request,
   throwIfError,
   unwrap,
@@ -32,7 +30,8 @@ import {
 } from "./core/layout.ts";
 import { current, onOpen, type Session } from "./core/session.ts";
 import { afterTurn, isDue } from "./core/turns.ts";
-import { kWaitable, LOOK, type Readiness, type Waitable } from "./core/waitable.ts";
+import { largeBytes, largeValue } from "./core/parts.ts";
+import { kWaitable, type Readiness, type Waitable } from "./core/waitable.ts";
 import { checkWait, NOTHING, type SyncWaitOptions, type WaitOptions } from "./core/waits.ts";
 import { errnos, SystemError } from "../platform/mod.ts";
 import { EOFError, TimeoutError } from "./errors.ts";
@@ -40,6 +39,7 @@ import { EOFError, TimeoutError } from "./errors.ts";
 const END_BYTES = 128;
 const NO_OPTIONS: WaitOptions = {};
 const ANY_VALUE: Request = {
+  look: false,
   value: true,
   maxLength: Infinity,
   into: undefined,
@@ -322,7 +322,7 @@ export class Connection<T = unknown> extends Handle implements AsyncIterable<T>,
     if (direction.isReady()) return true;
     if (w === undefined || timeout === 0) return false;
     try {
-      await direction.receivers.wait(w, timeout, LOOK);
+      await direction.receivers.wait(w, timeout, { ...ANY_VALUE, look: true, handle: this });
       return true;
     } catch (error) {
       if (error instanceof TimeoutError) return false;
@@ -354,7 +354,7 @@ export class Connection<T = unknown> extends Handle implements AsyncIterable<T>,
     const direction = this.#receiver("wait for");
     return {
       isReady: () => direction.isReady(),
-      whenReady: (w) => direction.receivers.wait(w, Infinity, LOOK),
+      whenReady: (w) => direction.receivers.wait(w, Infinity, { ...ANY_VALUE, look: true, handle: this }),
     };
   }
 

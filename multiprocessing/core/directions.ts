@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { decode, type Encoded, type HandleId, kHandle } from "../codec/mod.ts";
+import { decode, type HandleId, kHandle } from "../codec/mod.ts";
 import { errnos, SystemError } from "../../platform/mod.ts";
 import { BufferTooShort, EOFError, TimeoutError } from "../errors.ts";
 import type { Block } from "./arena.ts";
@@ -28,17 +28,13 @@ import {
   SYNC_NODES,
 } from "./layout.ts";
 import { onOpen, type Session } from "./session.ts";
+import { BUFFERS_APART, joined, type Large, ONE_PART, tableIn } from "./parts.ts";
 import { drive, driveSync, Incoming, Outgoing, type Steps, type Way } from "./transfers.ts";
 import { NodeCursor, NOTHING, type Source, WaitList, type WaitOptions } from "./waits.ts";
-import { LOOK } from "./waitable.ts";
 
 /** What a record is: a message, or word of a transfer. Whether its bytes are a value is for its receiver to know, as in CPython. */
 const FRAME_MESSAGE = 0;
 const FRAME_TRANSFER = 1;
-/** How a transfer's message is cut: in one part, or with a value's large buffers apart. */
-const ONE_PART = 0;
-const BUFFERS_APART = 1;
-
 /** Senders wait while this many bytes lie in the direction, as they do at 64 KiB in a pipe of the system's. */
 export const BOUND_BYTES = 1 << 20;
 /** Larger messages become transfers. */
@@ -51,6 +47,8 @@ const NO_HANDLES: readonly object[] = [];
 
 /** What a receiver wants. */
 export interface Request {
+  /** Whether it only wants to know when there is something. */
+  readonly look: boolean;
   /** Whether it wants a value, rather than bytes. */
   readonly value: boolean;
   /** Most bytes that it takes. */
@@ -77,7 +75,7 @@ export interface Sending {
   readonly handle: object;
 }
 
-/** Of a blocking request: a large message has begun. */
+/** Not a message: a large one has begun, for a blocking request; there is one, for who only looks. */
 const BEGUN: Received = { value: undefined, error: undefined, failed: false };
 
 /** A message with its kind before it. */
@@ -135,72 +133,6 @@ class Notice implements Message {
 
 function noticed(u8: Uint8Array, offset: number): Block {
   return u8[offset + 1] | (u8[offset + 2] << 8) | (u8[offset + 3] << 16) | (u8[offset + 4] << 24);
-}
-
-/** A large message: how it is cut, its parts, and the handles in it. */
-export interface Large {
-  readonly kind: number;
-  readonly parts: Uint8Array[];
-  readonly byteLength: number;
-  readonly handles: readonly object[];
-}
-
-/** Bytes as a large message. */
-export function largeBytes(bytes: Uint8Array): Large {
-  return { kind: ONE_PART, parts: [bytes], byteLength: bytes.length, handles: NO_HANDLES };
-}
-
-/** A value as a large message: the first part begins with size and place of each buffer that follows. */
-export function largeValue(message: Encoded): Large {
-  const { rest, buffers } = message.parts();
-  const head = 8 + 16 * buffers.length;
-  const first = new Uint8Array(head + rest.length);
-  const table = new Float64Array(first.buffer, 0, head / 8);
-  table[0] = buffers.length;
-  buffers.forEach(({ at, data }, i) => table.set([data.length, at], 1 + 2 * i));
-  first.set(rest, head);
-  return {
-    kind: BUFFERS_APART,
-    parts: [first, ...buffers.map(({ data }) => data)],
-    byteLength: message.byteLength,
-    // As they were when it was encoded: the program may let go of them while it is sent.
-    handles: message.handles.map((handle) => {
-      const id = (handle as { [kHandle](): HandleId })[kHandle]();
-      return { [kHandle]: () => id };
-    }),
-  };
-}
-
-/** What stands before a value's first part. */
-function tableIn(first: Uint8Array): { head: number; sizes: number[]; places: number[] } {
-  const whole = new DataView(first.buffer, first.byteOffset, first.length);
-  const count = whole.getFloat64(0, true);
-  const table = Array.from({ length: 2 * count }, (_, i) => whole.getFloat64(8 + 8 * i, true));
-  return {
-    head: 8 + 16 * count,
-    sizes: table.filter((_, i) => i % 2 === 0),
-    places: table.filter((_, i) => i % 2 === 1),
-  };
-}
-
-/** The bytes that a value's parts are. */
-function joined([first, ...buffers]: readonly Uint8Array[], byteLength: number): Uint8Array {
-  const { head, places } = tableIn(first);
-  const whole = new Uint8Array(byteLength);
-  let from = head;
-  let to = 0;
-  const copy = (end: number): void => {
-    whole.set(first.subarray(from, end), to);
-    to += end - from;
-    from = end;
-  };
-  buffers.forEach((buffer, i) => {
-    copy(head + places[i]);
-    whole.set(buffer, to);
-    to += buffer.length;
-  });
-  copy(first.length);
-  return whole;
 }
 
 /** A large message that this agent receives. */
@@ -370,7 +302,7 @@ export class Direction {
     this.#reception = reception;
     // Waits are not counted: who waits for the message keeps the process alive.
     if (!request.blocking) {
-      drive(steps, { ref: false }, Infinity).then(
+      drive(this.session, steps, { ref: false }, Infinity).then(
         (whole) => this.#received(reception, whole),
         (error) => this.#received(reception, true, error),
       );
@@ -484,8 +416,8 @@ export class Direction {
 
   #receiving(): Source<Received> {
     const attempt = (item: unknown): Received | typeof NOTHING => {
-      if (item === LOOK) return this.isReady() ? BEGUN : NOTHING;
       const request = item as Request;
+      if (request.look) return this.isReady() ? BEGUN : NOTHING;
       try {
         const value = this.take(request);
         if (value !== NOTHING) return { value, error: undefined, failed: false };
@@ -573,7 +505,7 @@ export class Direction {
       }
       const outgoing = this.#start(sending, large);
       try {
-        if (!await drive(outgoing.run(), w, Math.max(deadline - now(), 0))) throw brokenPipe();
+        if (!await drive(this.session, outgoing.run(), w, Math.max(deadline - now(), 0))) throw brokenPipe();
       } catch (error) {
         this.#failed(outgoing, error, timeout);
       } finally {

@@ -44,7 +44,7 @@ import {
 } from "./layout.ts";
 import { onOpen, type Session } from "./session.ts";
 import { NOTHING, type Source, WaitList, type WaitOptions } from "./waits.ts";
-import { TimeoutError } from "../errors.ts";
+import { SessionError, TimeoutError } from "../errors.ts";
 
 /** Copying goes on for this long before the loop turns; a slot may take 0.3 ms more. */
 const LONGEST_MS = 1;
@@ -378,7 +378,12 @@ export class Incoming extends Side {
 }
 
 /** Takes the steps of a side while the loop turns. */
-export async function drive<T>(steps: Steps<T>, w: WaitOptions, timeout: number): Promise<T> {
+export async function drive<T>(
+  session: Session,
+  steps: Steps<T>,
+  w: WaitOptions,
+  timeout: number,
+): Promise<T> {
   const deadline = now() + timeout;
   for (;;) {
     let step: IteratorResult<WaitList<true> | null, T> | undefined;
@@ -388,6 +393,7 @@ export async function drive<T>(steps: Steps<T>, w: WaitOptions, timeout: number)
     w.signal?.throwIfAborted();
     if (value !== null) await value.wait(w, Math.max(deadline - now(), 0));
     else await new Promise<void>((resolve) => timers().setImmediate(resolve));
+    if (session.closed) throw new SessionError("Cannot go on: the session was disposed in this agent");
   }
 }
 

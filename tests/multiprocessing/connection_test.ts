@@ -18,6 +18,7 @@ import {
   Process,
   Queue,
   session,
+  SessionError,
   SystemError,
   TimeoutError,
 } from "../../multiprocessing/mod.ts";
@@ -61,6 +62,11 @@ async function withChild<A extends unknown[]>(
   const child = await new Process({ target, args: [there, ...args] as [Connection, ...A] }).start();
   there.close();
   return [here, child];
+}
+
+/** In a function of its own, so that nothing of its frame keeps the other end. */
+function halfDropped(): Connection<number> {
+  return Pipe<number>()[0];
 }
 
 describe("Connection, as CPython's", () => {
@@ -544,6 +550,41 @@ describe("Connection", () => {
       b.close();
     },
   );
+
+  it("is closed when all handles to it were dropped and collected, never while something waits for it", async () => {
+    const scope = globalThis as { gc?: () => void; Bun?: { gc(sync: boolean): void } };
+    if (scope.gc === undefined && scope.Bun === undefined) return; // needs --expose-gc
+    const collect = async (): Promise<void> => {
+      for (let i = 0; i < 10; i++) {
+        scope.gc?.() ?? scope.Bun?.gc(true);
+        await pause(2);
+      }
+    };
+    const left = halfDropped();
+    await collect();
+    await assertRejects(() => left.recv({ timeout: 1000 }), EOFError);
+    left.close();
+    const waitOnly = (): [Promise<number>, Connection<number>] => {
+      const [a, b] = Pipe<number>();
+      return [a.recv(w), b];
+    };
+    const [waiting, other] = waitOnly();
+    await collect();
+    await other.send(5);
+    assertEquals(await waiting, 5);
+    other.close();
+  });
+
+  it("rejects what goes on when the session is disposed", async () => {
+    const [a, b] = Pipe<Uint8Array>();
+    const going = [a.send(new Uint8Array(50 * MIB)), b.recv(), b.send(new Uint8Array(5 * MIB))];
+    const results = Promise.allSettled(going);
+    await session()[Symbol.asyncDispose]();
+    for (const result of await results) {
+      assert(result.status === "rejected" && result.reason instanceof SessionError, String(result));
+    }
+    assertEquals([a.closed, b.closed], [true, true]);
+  });
 
   it("iterates until the end, says what it is, and is closed by using", async () => {
     const [a, b] = Pipe<number>();
