@@ -5,5 +5,5 @@
  *
  * @module
  */
-// @ts-types="./multiprocessing/mod.ts"
+// @ts-types="./dist/mod.d.ts"
 export * from "./dist/mod.js";

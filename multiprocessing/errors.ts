@@ -44,6 +44,14 @@ export class ShutDown extends ProcessError {
   override readonly code: string = "ERR_SHUT_DOWN";
 }
 
+/** The barrier was broken or reset while the call waited, or is broken (CPython's `threading.BrokenBarrierError`). */
+export class BrokenBarrierError extends ProcessError {
+  /** The class's name. */
+  override name = "BrokenBarrierError";
+  /** Stable name of the kind of error. */
+  override readonly code: string = "ERR_BROKEN_BARRIER";
+}
+
 /** The other end of a pipe is gone, and everything it sent was received (CPython's `EOFError`). */
 export class EOFError extends ProcessError {
   /** The class's name. */

@@ -6,6 +6,8 @@ export * from "./queues.ts";
 export * from "./connection.ts";
 export { wait } from "./wait.ts";
 export type { Readiness, Waitable } from "./core/waitable.ts";
+export { EventFdSemaphore, type EventFdSemaphoreOptions } from "./foreign/eventfd_semaphore.ts";
+export { NamedSemaphore, type NamedSemaphoreOptions } from "./foreign/named_semaphore.ts";
 export {
   activeChildren,
   cpuCount,

@@ -277,8 +277,10 @@ export class Process<A extends unknown[] = unknown[]> {
     active.delete(this as unknown as Process<never[]>);
     running.forget();
     running.sentinel.close();
-    if (!running.session.closed) running.session.agents.reap(running.token);
-    running.resolve(this.#exitCode);
+    // Who joins it finds what it held free, and what it was part of without it.
+    const joined = (): void => running.resolve(this.#exitCode!);
+    if (running.session.closed) joined();
+    else running.session.agents.reap(running.token, joined);
     return true;
   }
 
@@ -299,7 +301,7 @@ export class Process<A extends unknown[] = unknown[]> {
     const timeout = checkWait(w);
     const running = this.#running;
     if (running === undefined) throw new TypeError("Cannot join the process: it was not started");
-    if (this.#poll()) return this.#exitCode!;
+    if (this.#poll()) return await running.exited;
     if (timeout === 0) throw new TimeoutError(`Cannot join ${this.name}: it is still running`);
     if (w.ref === false) running.sentinel.unref();
     else running.sentinel.ref();
@@ -332,6 +334,7 @@ export class Process<A extends unknown[] = unknown[]> {
         if (left <= 0) throw new TimeoutError(`Cannot join ${this.name}: it still ran after ${timeout} ms`);
         sleepSync(Math.min(slice, left));
       }
+      if (!this.#running!.session.closed) this.#running!.session.agents.finishReaps();
       return this.#exitCode!;
     });
   }

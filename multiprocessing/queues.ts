@@ -266,7 +266,10 @@ function getSource(core: QueueCore): Source<Taken> {
       return core.hasItem() || core.flags !== 0;
     },
     reserve: () => {},
-    pass: () => core.passGetter(),
+    pass: () => {
+      Atomics.store(m, core.block + Q_GETTERS, 1);
+      core.passGetter();
+    },
     check: () => {},
   };
 }
@@ -287,7 +290,10 @@ function putSource(core: QueueCore): Source<unknown> {
       return core.hasRoom() || core.flags !== 0;
     },
     reserve: () => {},
-    pass: () => core.passPutter(),
+    pass: () => {
+      Atomics.store(m, core.block + Q_PUTTERS, 1);
+      core.passPutter();
+    },
     check: () => {},
   };
 }

@@ -18,12 +18,41 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { root, setup } from "./setup.mjs";
 
-const ENTRIES = ["multiprocessing/mod.ts", "multiprocessing/bootstrap.ts"];
+/** What each file of dist/ that others load exports. Chunks that they share are in none of them. */
+const ENTRIES = {
+  mod: ["multiprocessing/mod.ts", "patch/api.ts"],
+  bootstrap: ["multiprocessing/bootstrap.ts"],
+};
+/** By itself: who only patches must not load the core. State that two copies share lies under `Symbol.for` keys. */
+const ALONE = { patch: ["patch/api.ts"] };
 const HEADER = "// Generated from the sources by scripts/build.mjs. Do not edit.\n";
 const dist = join(root, "dist");
+
+const exportAll = (sources, from) => sources.map((source) => `export * from "${from}/${source}";\n`).join("");
+
+/** One character beyond ASCII makes both engines read and keep the whole file in twice the memory. */
+const inAscii = (text) =>
+  text.replace(/[^\x00-\x7f]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
+/** Modules that are not there as files: each exports all of its sources. */
+function entryPlugin(entries) {
+  return {
+    name: "entries",
+    setup({ onResolve, onLoad }) {
+      onResolve(
+        { filter: /^entry:/ },
+        ({ path }) => ({ path: path.slice("entry:".length), namespace: "entry" }),
+      );
+      onLoad({ filter: /./, namespace: "entry" }, ({ path }) => ({
+        contents: exportAll(entries[path], "."),
+        resolveDir: root,
+      }));
+    },
+  };
+}
 
 /** @returns {Promise<Map<string, string>>} what belongs into dist/ */
 async function bundle() {
@@ -31,20 +60,23 @@ async function bundle() {
   const { build } = await import("esbuild");
   const folder = mkdtempSync(join(tmpdir(), "geventmp-build-"));
   try {
-    await build({
-      absWorkingDir: root,
-      entryPoints: ENTRIES,
-      outdir: folder,
-      bundle: true,
-      splitting: true,
-      format: "esm",
-      target: "esnext",
-      platform: "neutral",
-      minifySyntax: true,
-      minifyWhitespace: true,
-      legalComments: "none",
-      logLevel: "warning",
-    });
+    for (const entries of [ENTRIES, ALONE]) {
+      await build({
+        absWorkingDir: root,
+        entryPoints: Object.keys(entries).map((name) => ({ in: `entry:${name}`, out: name })),
+        plugins: [entryPlugin(entries)],
+        outdir: folder,
+        bundle: true,
+        splitting: true,
+        format: "esm",
+        target: "esnext",
+        platform: "neutral",
+        minifySyntax: true,
+        minifyWhitespace: true,
+        legalComments: "none",
+        logLevel: "warning",
+      });
+    }
     const files = new Map();
     for (const name of readdirSync(folder)) {
       // Bun shortens local names and can keep all others; esbuild cannot tell them apart.
@@ -54,11 +86,10 @@ async function bundle() {
         { encoding: "utf8" },
       );
       if (status !== 0) throw new Error(`Cannot shorten ${name}: ${stderr}`);
-      files.set(name, HEADER + stdout.trimEnd() + "\n");
+      files.set(name, HEADER + inAscii(stdout.trimEnd()) + "\n");
     }
-    for (const entry of ENTRIES) {
-      const name = basename(entry, ".ts");
-      files.set(`${name}.d.ts`, `${HEADER}export * from "../${entry}";\n`);
+    for (const [name, sources] of Object.entries({ ...ENTRIES, ...ALONE })) {
+      files.set(`${name}.d.ts`, HEADER + exportAll(sources, ".."));
     }
     return files;
   } finally {

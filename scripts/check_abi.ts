@@ -77,6 +77,7 @@ const HEADERS = [
   "sys/socket.h",
   "sys/stat.h",
   "sys/syscall.h",
+  "sys/uio.h",
   "sys/un.h",
   "sys/wait.h",
   "linux/futex.h",

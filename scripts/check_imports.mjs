@@ -10,13 +10,16 @@ import { fileURLToPath } from "node:url";
 import { codeOf } from "./source_code.mjs";
 
 const LAYERS = ["ffi", "platform", "multiprocessing", "patch"];
-const ARROW = [...LAYERS].reverse().join(" -> ");
+const ARROW = ["mod.ts", ...LAYERS.toReversed()].join(" -> ");
 /**
- * mod.ts stands between multiprocessing, which it exports, and patch; dist/ is multiprocessing and patch in other files, for entry points only.
- * Not published: -1.
+ * mod.ts stands above all, as it exports what they offer; dist/ is the same in other files, for mod.ts and patch/mod.ts only. Not published: -1.
  */
 const layerOf = (file) =>
-  file === "mod.ts" ? 2.5 : file.startsWith("dist/") ? 2.4 : LAYERS.indexOf(file.split("/")[0]);
+  file === "mod.ts"
+    ? LAYERS.length
+    : file.startsWith("dist/")
+    ? LAYERS.indexOf("patch")
+    : LAYERS.indexOf(file.split("/")[0]);
 const knowsRuntime = (file) => ["ffi", "platform", "patch"].includes(file.split("/")[0]);
 const isBuiltin = (specifier) => /^(?:node|bun):/.test(specifier) || builtinModules.includes(specifier);
 

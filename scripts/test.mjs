@@ -80,6 +80,7 @@ async function check(name, program, args, options) {
   const started = performance.now();
   const { code, output } = await run(program, args, options);
   note(name, code === 0, code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 }, started, output);
+  for (const [line] of output.matchAll(/^SKIPPED: .*$/gm)) console.log(`note   ${line}`);
 }
 
 /** What a suite left behind: shared memory with a name, files in the folder that it was given, and processes with its mark. */
@@ -198,13 +199,18 @@ async function allSuites() {
   }
   for (const runtime of runtimes) for (const file of files) await suite(runtime, file, false);
   const withFallbacks = files.filter((file) =>
-    file.startsWith("tests/platform/") ||
+    file.startsWith("tests/platform/") || file.startsWith("tests/patch/") ||
     (file.startsWith("tests/multiprocessing/") && !file.includes("codec"))
   );
   for (const runtime of runtimes) for (const file of withFallbacks) await suite(runtime, file, true);
 }
 
 if (filter === undefined) await staticChecks();
+if (filter === undefined && !onlyStatic) {
+  await check("models of the waiting, by spin", process.execPath, [join(root, "scripts", "models.mjs")], {
+    limit: Math.max(LIMIT_MS, 10 * 60_000), // a minute of one processor, which may be busy otherwise
+  });
+}
 if (!onlyStatic) await allSuites();
 
 if (failures.length > 0) console.log(`\nfailed:\n${failures.map((name) => `  ${name}`).join("\n")}`);

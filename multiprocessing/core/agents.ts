@@ -8,6 +8,8 @@
  */
 import { isByteLocked, lockByte, processId, threadStartTime, unlockByte } from "../../platform/mod.ts";
 import type { Arena, Block } from "./arena.ts";
+import { timers } from "../../platform/runtime/timers.ts";
+import { now, section } from "./clock.ts";
 import { crashPoint } from "./crash.ts";
 import {
   A_EXIT,
@@ -38,7 +40,19 @@ export function agentAt(token: number): number {
 }
 
 /** What is to be done for each block when an agent is gone: see {@linkcode Agents.reap}. */
-export type Scrub = (block: Block, dead: number) => void;
+export type Scrub = (block: Block, dead: number, head: number) => void;
+
+/** Where the scrub of an agent has come to: what of it is done, and the block or span to go on at. */
+interface Scrubbing {
+  readonly token: number;
+  phase: "queues" | "blocks" | "spans";
+  next: number;
+  /** Who wants to know that it is over. */
+  readonly done: (() => void)[];
+}
+
+const REAP_SLICE_MS = 0.4;
+const toTheEnd = (): boolean => true;
 
 export class Agents {
   readonly #arena: Arena;
@@ -124,28 +138,68 @@ export class Agents {
     }
   }
 
-  /** Reaps one agent if it is dead and nobody else is at it. */
-  reap(token: number): void {
-    if (!this.#arena.isStale(token) && this.isDead(token)) this.#reapSlot(token & TOKEN_SLOT_MASK);
+  /** How long a piece of a reap may hold the loop, in milliseconds; 0 for the smallest pieces. */
+  sliceMs = REAP_SLICE_MS;
+  /** Slots whose reap goes on when the loop has turned. */
+  readonly #underWay = new Map<number, Scrubbing>();
+
+  /**
+   * Reaps one agent if it is dead and nobody else is at it: now, if that takes no more than {@linkcode sliceMs}, else in pieces, between which the
+   * loop turns. In between nobody has the right to reap it; whoever takes it then begins anew, as after a reaper's death.
+   *
+   * @param done called when this agent has nothing more to do for it, now or later
+   */
+  reap(token: number, done: () => void = () => {}): void {
+    const slot = token & TOKEN_SLOT_MASK;
+    const underWay = this.#underWay.get(slot);
+    if (underWay?.token === token) return void underWay.done.push(done);
+    if (underWay !== undefined || this.#arena.isStale(token) || !this.isDead(token)) return done();
+    this.#reapPiece(slot, { token, phase: "queues", next: 0, done: [done] });
   }
 
-  #reapSlot(slot: number): void {
+  /** Goes on with what was begun to its end, for a thread that blocks anyway. */
+  finishReaps(): void {
+    for (const [slot, scrubbing] of this.#underWay) {
+      this.#underWay.delete(slot);
+      this.#reapSlot(slot, scrubbing);
+      for (const each of scrubbing.done) each();
+    }
+  }
+
+  #reapPiece(slot: number, scrubbing: Scrubbing): void {
+    section(() => {
+      const until = now() + this.sliceMs;
+      if (this.#reapSlot(slot, scrubbing, () => now() < until)) {
+        this.#underWay.delete(slot);
+        for (const each of scrubbing.done) each();
+        return;
+      }
+      this.#underWay.set(slot, scrubbing);
+      crashPoint("agent.sliced");
+      timers().setImmediate(() => this.#underWay.get(slot) === scrubbing && this.#reapPiece(slot, scrubbing));
+    });
+  }
+
+  /** Whether nothing is left to do: all is done, or another agent is at it, or was. */
+  #reapSlot(slot: number, scrubbing?: Scrubbing, more: () => boolean = toTheEnd): boolean {
     const arena = this.#arena;
     const m = arena.i32;
     const at = AGENTS + slot * AGENT_WORDS;
-    if (!lockByte(arena.fd, REAP_BYTES + slot)) return; // a living agent is at it
+    if (!lockByte(arena.fd, REAP_BYTES + slot)) return true; // a living agent is at it
     // What the reaper condemns is marked with the dead slot: if the reaper dies, the next one goes on.
     const own = arena.slot;
     const ownToken = arena.token;
     let token = 0;
     try {
-      if (Atomics.load(m, at + A_PID) === 0 || !this.#isSlotDead(slot)) return;
-      if (this.#isLeftToItsProcess(at) && isByteLocked(arena.fd, slot)) return;
+      if (Atomics.load(m, at + A_PID) === 0 || !this.#isSlotDead(slot)) return true;
+      if (this.#isLeftToItsProcess(at) && isByteLocked(arena.fd, slot)) return true;
       token = (Atomics.load(m, at + A_GEN) << TOKEN_SLOT_BITS) | slot;
+      // Reaped by another meanwhile, and perhaps taken by a new agent that is dead, too.
+      if (scrubbing !== undefined && scrubbing.token !== token) return true;
       arena.slot = slot;
       // Who joins a full table has no token yet; what it takes over stays the dead's, for the next reaper.
       if (ownToken === 0) arena.token = token;
-      this.scrub(token);
+      if (!this.#scrubOn(scrubbing ?? { token, phase: "queues", next: 0, done: [] }, more)) return false;
       crashPoint("agent.reaped");
       this.#freeSlot(at, slot);
     } finally {
@@ -154,28 +208,47 @@ export class Agents {
       unlockByte(arena.fd, REAP_BYTES + slot);
     }
     this.#afterReap(token);
+    return true;
   }
 
   /** Removes every trace of an agent from the arena, then raises its slot's generation. Repeatable from any step. */
   scrub(token: number): void {
-    const m = this.#arena.i32;
-    // Queues first: what lies in a lane, or was taken from it, counts as held until the lane says that its agent is gone.
-    this.#arena.visitBlocks(0, (block) => {
-      const kind = this.#arena.kind(block);
-      if (kind === K_QUEUE || kind === K_DIRECTION) this.#scrub(block, token);
-    }, () => true);
-    crashPoint("agent.reap");
-    this.#arena.visitBlocks(0, (block) => this.#scrub(block, token), () => true);
-    this.#arena.reclaimSpans(token);
+    this.#scrubOn({ token, phase: "queues", next: 0, done: [] }, toTheEnd);
+  }
+
+  /** Goes on until `more()` is false. Whether all is done. */
+  #scrubOn(s: Scrubbing, more: () => boolean): boolean {
+    const arena = this.#arena;
+    const m = arena.i32;
+    const { token } = s;
+    if (s.phase === "queues") {
+      // First, as what lies in a lane, or was taken from it, counts as held until the lane says that its agent is gone.
+      s.next = arena.visitBlocks(s.next, (block, head) => {
+        const kind = arena.kind(block);
+        if (kind === K_QUEUE || kind === K_DIRECTION) this.#scrub(block, token, head);
+      }, more);
+      if (s.next !== 0) return false;
+      s.phase = "blocks";
+      crashPoint("agent.reap");
+    }
+    if (s.phase === "blocks") {
+      s.next = arena.visitBlocks(s.next, (block, head) => this.#scrub(block, token, head), more);
+      if (s.next !== 0) return false;
+      s.phase = "spans";
+    }
+    s.next = arena.reclaimSpans(token, s.next, more);
+    if (s.next !== 0) return false;
     const at = agentAt(token);
     if (Atomics.load(m, at + A_GEN) === token >>> TOKEN_SLOT_BITS) {
       Atomics.store(m, at + A_GEN, (((token >>> TOKEN_SLOT_BITS) + 1) & GEN_MASK) || 1);
     }
+    return true;
   }
 
   /** This agent's own end, while it lives: the slot is free at once. */
   leave(): void {
     const arena = this.#arena;
+    this.finishReaps();
     this.scrub(arena.token);
     Atomics.store(arena.i32, agentAt(arena.token) + A_PID, 0);
     unlockByte(arena.fd, arena.slot);

@@ -46,6 +46,8 @@ const GENERATIONS = (1 << (32 - GENERATION_SHIFT)) - 1;
 const SMALLEST_STEP = 4;
 const LARGEST_STEP = 64;
 const PAGE = 4096;
+/** A visit of all blocks looks whether it is to stop every so many blocks: some 5 µs. */
+const STRIDE = 64;
 /** Freed spans keep their pages, warm for the next message, up to this many (8 MiB). */
 const DIRTY_SPANS = 128;
 
@@ -71,6 +73,9 @@ export class Arena {
   /** Free blocks of each class in spans of ours. What is in here is FREE in shared memory, so a kill loses nothing. */
   readonly #free: Block[][] = CLASS_BYTES.map(() => []);
   readonly #owned: number[][] = CLASS_BYTES.map(() => []);
+  /** How many blocks of each span are in `#free`, and how many spans of each class have all of theirs there. */
+  readonly #freeIn: Uint16Array;
+  readonly #empty: number[] = CLASS_BYTES.map(() => 0);
   #searchFrom = FIRST_SPAN;
 
   /** @param bytes address space to map once and for ever: the most that the file may grow to */
@@ -81,6 +86,7 @@ export class Arena {
     this.buffer = buffer;
     this.i32 = new Int32Array(buffer);
     this.u8 = new Uint8Array(buffer);
+    this.#freeIn = new Uint16Array(bytes / SPAN_BYTES);
   }
 
   /** Unmaps. Every view of the arena is detached first, so that a late use throws instead of crashing. */
@@ -95,7 +101,10 @@ export class Arena {
    */
   allocate(bytes: number): Block {
     for (let c = 0; c <= LARGEST_CLASS; c++) {
-      if (bytes <= CLASS_BYTES[c]) return this.#free[c].pop() ?? this.#refill(c);
+      if (bytes > CLASS_BYTES[c]) continue;
+      const block = this.#free[c].pop() ?? this.#refill(c);
+      if (this.#freeIn[block >>> SPAN_SHIFT]-- === blocksIn(c)) this.#empty[c]--;
+      return block;
     }
     return this.#allocateSpans(Math.ceil(bytes / SPAN_BYTES));
   }
@@ -144,14 +153,14 @@ export class Arena {
     Atomics.store(m, block + B_HEAD, (m[block + B_HEAD] >>> GENERATION_SHIFT) << GENERATION_SHIFT);
     if (Atomics.load(m, SPANS + span * 2) !== this.token) return;
     const c = info & 0xff;
-    const stack = this.#free[c];
-    stack.push(block);
-    if (stack.length > 3 * blocksIn(c)) this.#trim(c);
+    this.#push(block, c);
+    // Half of what is looked through is given back, so freeing one block costs the same however many there are.
+    if (this.#empty[c] > 1 && this.#empty[c] * 2 * blocksIn(c) > this.#free[c].length) this.#trim(c);
   }
 
-  /** Condemns and frees a block that nothing hangs on. */
-  discard(block: Block): void {
-    if (this.condemn(block, Atomics.load(this.i32, block + B_HEAD))) this.free(block);
+  /** Condemns and frees a block that nothing hangs on. @param head as it was when the block was found, for who does not know that it still is there */
+  discard(block: Block, head: number = Atomics.load(this.i32, block + B_HEAD)): void {
+    if (this.condemn(block, head)) this.free(block);
   }
 
   /** A token is stale once its slot was scrubbed; nothing in shared memory refers to it but what is adopted on sight. */
@@ -160,35 +169,48 @@ export class Arena {
       token >>> TOKEN_SLOT_BITS;
   }
 
-  /** Calls `visit` for each block that is live or dying, in the spans from `first` on, until `more()` is false; returns where to go on, or 0 at the end. */
-  visitBlocks(first: number, visit: (block: Block) => void, more: () => boolean): number {
+  /**
+   * Calls `visit` for each block that is live or dying, from block `first` on, until `more()` is false, which is asked every {@linkcode STRIDE}
+   * blocks; returns where to go on, or 0 at the end.
+   *
+   * A visitor may have been stopped since it found the block, and the memory been given to something else: what it concludes from words of the
+   * block counts only if HEAD still is `head` after they were read, and {@linkcode condemn} with `head` is safe at any time.
+   */
+  visitBlocks(first: Block, visit: (block: Block, head: number) => void, more: () => boolean): Block {
     const m = this.i32;
     const extent = Atomics.load(m, H_EXTENT);
-    for (let span = Math.max(first, FIRST_SPAN); span < extent; span++) {
-      if (!more()) return span;
+    let visited = 0;
+    for (let span = Math.max(first >>> SPAN_SHIFT, FIRST_SPAN); span < extent; span++) {
+      const start = span << SPAN_SHIFT;
+      if (++visited % STRIDE === 0 && !more()) return start;
       const owner = Atomics.load(m, SPANS + span * 2);
       if (owner === 0 || owner < 0) continue;
       const info = Atomics.load(m, SPANS + span * 2 + 1);
       if (info & SPAN_MULTI) {
-        if ((Atomics.load(m, (span << SPAN_SHIFT) + B_HEAD) & 3) !== FREE) visit(span << SPAN_SHIFT);
+        const head = Atomics.load(m, start + B_HEAD);
+        if ((head & 3) !== FREE && Atomics.load(m, SPANS + span * 2 + 1) === info) visit(start, head);
       } else if (info & SPAN_CLASS) {
         const words = CLASS_BYTES[info & 0xff] / 4;
-        for (let b = span << SPAN_SHIFT, end = b + SPAN_WORDS; b < end; b += words) {
+        // A block of another class may begin elsewhere than the one that was the next when the last visit stopped here.
+        for (let b = Math.max(start, first & ~(words - 1)), end = start + SPAN_WORDS; b < end; b += words) {
+          if (++visited % STRIDE === 0 && !more()) return b;
+          const head = Atomics.load(m, b + B_HEAD);
           // A span that changed hands meanwhile holds something else now, data perhaps.
-          if (
-            (Atomics.load(m, b + B_HEAD) & 3) !== FREE && Atomics.load(m, SPANS + span * 2 + 1) === info
-          ) visit(b);
+          if ((head & 3) !== FREE && Atomics.load(m, SPANS + span * 2 + 1) === info) visit(b, head);
         }
       }
     }
     return 0;
   }
 
-  /** Gives back what a dead agent's spans do not need: half-claimed spans, unpublished large blocks, and spans without a live block. */
-  reclaimSpans(dead: number): void {
+  /**
+   * Gives back what a dead agent's spans do not need: half-claimed spans, unpublished large blocks, and spans without a live block. Goes from span
+   * `first` on until `more()` is false; returns where to go on, or 0 at the end.
+   */
+  reclaimSpans(dead: number, first: number, more: () => boolean): number {
     const m = this.i32;
     const extent = Atomics.load(m, H_EXTENT);
-    for (let span = FIRST_SPAN; span < extent; span++) {
+    for (let span = Math.max(first, FIRST_SPAN); span < extent; span++) {
       const at = SPANS + span * 2;
       const owner = Atomics.load(m, at);
       if (owner <= 0 || (owner !== dead && !this.isStale(owner))) continue;
@@ -203,13 +225,15 @@ export class Arena {
         // No one allocates from a dead agent's span, so empty stays empty.
         this.#releaseSpan(span);
       }
+      if (!more()) return span + 1;
     }
+    return 0;
   }
 
   /** When this agent leaves: gives back its empty spans; the others wait for an adopter. */
   leave(): void {
     for (let c = 0; c <= LARGEST_CLASS; c++) {
-      this.#free[c].length = 0;
+      this.#clear(c);
       for (const span of this.#owned[c]) if (this.#isEmpty(span, c)) this.#releaseSpan(span);
       this.#owned[c].length = 0;
     }
@@ -251,8 +275,19 @@ export class Arena {
       b >= first;
       b -= words
     ) {
-      if ((Atomics.load(m, b + B_HEAD) & 3) === FREE) this.#free[c].push(b);
+      if ((Atomics.load(m, b + B_HEAD) & 3) === FREE) this.#push(b, c);
     }
+  }
+
+  #push(block: Block, c: number): void {
+    this.#free[c].push(block);
+    if (++this.#freeIn[block >>> SPAN_SHIFT] === blocksIn(c)) this.#empty[c]++;
+  }
+
+  #clear(c: number): void {
+    this.#free[c].length = 0;
+    this.#empty[c] = 0;
+    for (const span of this.#owned[c]) this.#freeIn[span] = 0;
   }
 
   /** A dead agent's span of this class, if there is one. */
@@ -398,18 +433,17 @@ export class Arena {
 
   /** Gives back all empty spans of a class but one. */
   #trim(c: number): void {
-    this.#free[c].length = 0;
-    let spare = false;
+    const all = blocksIn(c);
+    const free = this.#free[c];
+    const spare = free[free.length - 1] >>> SPAN_SHIFT;
+    const goes = (span: number): boolean => span !== spare && this.#freeIn[span] === all;
+    this.#free[c] = free.filter((block) => !goes(block >>> SPAN_SHIFT));
     this.#owned[c] = this.#owned[c].filter((span) => {
-      if (this.#isEmpty(span, c)) {
-        if (spare) {
-          this.#releaseSpan(span);
-          return false;
-        }
-        spare = true;
-      }
-      this.#collect(span, c);
-      return true;
+      if (!goes(span)) return true;
+      this.#freeIn[span] = 0;
+      this.#empty[c]--;
+      this.#releaseSpan(span);
+      return false;
     });
   }
 }

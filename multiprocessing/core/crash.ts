@@ -21,6 +21,7 @@ export const CRASH_POINTS = [
   "agent.locked", // a slot's life lock is held, its PID not yet written
   "agent.taken", // PID is written, nobody knows the token yet
   "agent.reap", // a dead agent is half scrubbed
+  "agent.sliced", // a piece of a reap is done, the right to reap given back
   "agent.reaped", // scrubbed, the slot not yet free
   "handle.hold", // a node is claimed, ADDS not yet raised
   "handle.release", // a node is given up, the block not yet looked at
@@ -33,6 +34,21 @@ export const CRASH_POINTS = [
   "lock.released", // the lock's word is free, waiters not yet looked at
   "semaphore.taken",
   "semaphore.released",
+  "semaphore.claimed", // robust: a permit is claimed, all are not yet counted
+  "semaphore.counted", // robust: the count allows it, the claim is not yet a permit
+  "event.set", // set, nobody is woken yet
+  "event.cleared",
+  "call.claimed", // a call has its node, and does not wait yet
+  "call.waiting", // the call's node says WAITING; a condition's lock is still held
+  "call.woken", // a call is woken or refused, its agent not yet rung
+  "call.taken", // the call's agent knows, its node still says so
+  "condition.kept", // the condition is live, and does not keep its lock yet
+  "condition.left", // the lock is free, the call not yet asleep
+  "barrier.announced", // a call says that it arrives, and is not counted
+  "barrier.arrived", // it is counted, and not yet sure
+  "barrier.full", // complete: the round is passed, nobody was told
+  "barrier.told", // all were told, the next round has not begun
+  "barrier.broken", // broken, or being reset; nobody was told
   "queue.written", // a record is written, not published
   "queue.published", // published, getters not yet looked at
   "queue.ring", // a further ring is made, not linked

@@ -47,6 +47,11 @@ export function isExisting(value: unknown): value is Existing {
   return typeof value === "object" && value !== null && NEW in value;
 }
 
+/** Where Deno's and Bun's consoles look for what to show. */
+export const denoInspect: unique symbol = Symbol.for("Deno.customInspect");
+/** @ignore */
+export const nodeInspect: unique symbol = Symbol.for("nodejs.util.inspect.custom");
+
 /** Base of all handles. Disposing lets go of this agent's reference, never of the others'. */
 export abstract class Handle implements Disposable {
   /** @ignore */
@@ -107,6 +112,21 @@ export abstract class Handle implements Disposable {
         `Cannot ${what} this ${this.constructor.name}: its session was disposed in this agent`,
       );
     }
+  }
+
+  /** For people. */
+  toString(): string {
+    return this.disposed ? `${this.constructor.name}(disposed)` : `${this.constructor.name}()`;
+  }
+
+  /** What a console shows: the same as `toString`. @ignore */
+  [denoInspect](): string {
+    return this.toString();
+  }
+
+  /** @ignore */
+  [nodeInspect](): string {
+    return this.toString();
   }
 
   /** Lets go of this agent's reference. Disposing twice is disposing once. */

@@ -606,29 +606,29 @@ export function installLanes(session: Session): void {
     return false;
   };
   references.rule(K_RING, {
-    scrubBlock: (ring, dead) => {
+    scrubBlock: (ring, dead, head) => {
       if (m[ring + B_OWNER] !== dead) return;
       const lane = m[ring + R_LANE];
-      if (!isLive(lane, K_LANE) || !isLinked(lane + LN_OLDEST, R_NEXT, ring)) arena.discard(ring);
+      if (!isLive(lane, K_LANE) || !isLinked(lane + LN_OLDEST, R_NEXT, ring)) arena.discard(ring, head);
     },
   });
   references.rule(K_LANE, {
-    scrubBlock: (lane, dead) => {
+    scrubBlock: (lane, dead, head) => {
       const queue = m[lane + LN_QUEUE];
       if (
         m[lane + B_OWNER] === dead &&
         !((isLive(queue, K_QUEUE) || isLive(queue, K_DIRECTION)) && isLinked(queue + Q_LANES, LN_NEXT, lane))
       ) {
         finishLane(session, lane);
-        arena.discard(lane);
+        arena.discard(lane, head);
       }
     },
   });
   references.rule(K_BLOB, {
-    scrubBlock: (blob, dead) => {
+    scrubBlock: (blob, dead, head) => {
       const owner = m[blob + B_OWNER];
       if ((owner === dead || arena.isStale(owner)) && !inFlight(m[blob + BL_LANE], m[blob + BL_NUMBER])) {
-        arena.discard(blob);
+        arena.discard(blob, head);
       }
     },
   });

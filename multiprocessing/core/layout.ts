@@ -16,7 +16,7 @@
  */
 
 /** Version of everything in this file. Processes of another version are refused. */
-export const LAYOUT = 1;
+export const LAYOUT = 2;
 export const MAGIC = 0x706d7667;
 
 // ── header (first page) ────────────────────────────────────────────────────────────────────────────────────────────
@@ -47,7 +47,8 @@ export const H_NEXT_SLOT = 10;
 // | child that is being started)  |             |      | left: the agent scrubs itself, GEN + 1, PID = 0, unlocks       |
 // | dead                          | no          | pid  | reaped by anyone, once at a time: scrub, GEN + 1, then PID = 0 |
 //
-// Every step of a reap can be repeated; a reaper's death drops its lock on REAP_BYTES + slot and the next one repeats.
+// Every step of a reap can be repeated; a reaper's death drops its lock on REAP_BYTES + slot and the next one repeats. A long scrub drops the
+// lock itself while the loop turns, and goes on only if the slot still is that of the same dead agent: PID not 0, GEN not raised.
 export const MAX_AGENTS = 1024;
 export const AGENTS = 64 * 1024 / 4;
 export const AGENT_WORDS = 16;
@@ -155,6 +156,11 @@ export const K_LANE = 5;
 export const K_RING = 6;
 export const K_BLOB = 7;
 export const K_LAUNCH = 8;
+export const K_RLOCK = 9;
+export const K_BOUNDED = 10;
+export const K_EVENT = 11;
+export const K_CONDITION = 12;
+export const K_BARRIER = 13;
 export const K_DIRECTION = 48;
 export const K_END = 49;
 export const K_TRANSFER = 50;
@@ -167,6 +173,7 @@ export const K_TRANSFER = 50;
 //         0 or IN_FLIGHT | lane -> IN_FLIGHT | RAISING | lane -> IN_FLIGHT | lane
 //                (by the lane's producer, for a handle inside a queue item: AUX is written while RAISING stands)
 //         IN_FLIGHT | lane -> token -> 0, or back (by anyone who finds that the item was taken: AUX is looked at again while its token stands)
+//         0 -> IN_FLIGHT | condition: a live condition keeps its lock -> 0 (by who frees the condition, or finds that it is gone)
 //         0 -> IN_FLIGHT | end: a live pipe end keeps its directions -> 0 (by who frees the end)
 // CHANNEL: 0 idle; else ticket << 2 | state of the agent's first waiter
 //         0 -> WAITING(ticket) owner · WAITING -> WOKEN waker, by compare-exchange · any -> WAITING or 0 owner
@@ -197,6 +204,8 @@ export interface Nodes {
   readonly count: number;
 }
 export const SYNC_NODES: Nodes = { base: 16, stride: 4, count: 4 };
+/** Of a block of 512 bytes. See "calls". */
+export const CALL_NODES: Nodes = { base: 16, stride: 4, count: 28 };
 export const QUEUE_NODES: Nodes = { base: 24, stride: 8, count: 13 };
 /** In a block of kind K_NODES (512 bytes): link to the next one, the block they belong to, and the first node. */
 export const M_NEXT = 4;
@@ -208,11 +217,17 @@ export const M_WORDS = 120;
 export function nodesOf(kind: number): Nodes | null {
   switch (kind) {
     case K_LOCK:
+    case K_RLOCK:
     case K_SEMAPHORE:
+    case K_BOUNDED:
+    case K_EVENT:
     case K_LAUNCH:
     case K_END:
     case K_TRANSFER:
       return SYNC_NODES;
+    case K_CONDITION:
+    case K_BARRIER:
+      return CALL_NODES;
     case K_QUEUE:
     case K_DIRECTION:
       return QUEUE_NODES;
@@ -221,6 +236,22 @@ export function nodesOf(kind: number): Nodes | null {
   }
 }
 
+// ── calls ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+//
+// Where a wake-up is the news itself and not a hint, each waiting call has a node of its own, in the same list as the agent's reference. Its
+// HOLDER is the agent's token, so the node goes when the agent does; the agent's reference outlives its calls.
+//
+// CHANNEL: 0 -> CALL_WAITING(ticket)             the call's agent
+//          CALL_WAITING -> CALL_WOKEN            condition: who notifies · barrier: who finds that its round was passed
+//          CALL_WAITING -> CALL_REFUSED          barrier: who finds that its round is broken or reset
+//          CALL_WAITING -> 0                     the call's agent, at a time-out or abort; if that fails, the call was woken before
+//          CALL_WOKEN, CALL_REFUSED -> 0         the call's agent, once it knows
+//          CALL_WOKEN -> CALL_WAITING            condition: the call's agent, before it blocks its thread, after it has notified another
+//          a dead agent's CALL_WOKEN -> 0        condition: the reaper, after it has notified another
+export const CALL_WAITING = 1;
+export const CALL_WOKEN = 2;
+export const CALL_REFUSED = 3;
+
 // ── lock: one word ─────────────────────────────────────────────────────────────────────────────────────────────────
 //
 // WORD = owner token << 3 | flags
@@ -228,10 +259,10 @@ export function nodesOf(kind: number): Nodes | null {
 // |-----------------------------------------------|----------------------------------------------------------------|
 // | 0 -> me                                       | anyone: the fast path, one compare-exchange                    |
 // | me -> 0                                       | the owner (or anyone, as in Python): the release, one compare-exchange |
-// | L_WAITERS set                                 | a waiter, after its node says WAITING, while the lock is taken |
+// | L_WAITERS set                                 | a waiter, after its node says WAITING, while the lock is taken; who was woken, when it takes the lock or passes it on |
 // | L_WAITERS cleared, then one waiter woken      | who releases                                                   |
 // | L_RESERVED set                                | a waiter that was passed over for more than 1 ms               |
-// | L_RESERVED cleared                            | a woken waiter that takes the lock; who finds the reservation stale |
+// | L_RESERVED cleared                            | a taker; who finds the reservation stale; a waker that found nobody to wake |
 // | dead owner -> ownerless, L_ABANDONED          | anyone who finds the owner dead                                |
 // | L_ABANDONED cleared                           | who takes the lock next, whose guard says so                   |
 export const O_WORD = 4;
@@ -248,6 +279,90 @@ export const S_WAITERS = 1;
 export const S_RESERVED = 2;
 export const S_VALUE_SHIFT = 2;
 export const S_MAX = (1 << 29) - 1;
+
+// robust semaphore: WORD's value is how many permits there are in all, and does not change. What an agent has is in its own node, so that it is
+// free the moment the node is scrubbed, and no step of two words can be cut in half:
+// HELD = permits << 1 | S_CLAIMING
+// | change                            | by whom                                                                          |
+// |-----------------------------------|----------------------------------------------------------------------------------|
+// | S_CLAIMING set                    | the agent, before it counts what all have; a claim counts as a permit            |
+// | claim -> permit, S_CLAIMING clear | the agent, when the count is within the value                                    |
+// | S_CLAIMING cleared                | the agent, when it is not. Of several claims that are too many, that of the lowest slot stands |
+// | permits lowered                   | the agent: the release                                                           |
+// | -> 0                              | the reaper                                                                       |
+/** Of a robust semaphore's node. */
+export const N_HELD = N_CHANNEL2;
+export const S_CLAIMING = 1;
+/** A semaphore's further words: whether it is robust, and for a bounded one the most that its value may be. */
+export const O_ROBUST = 6;
+export const O_BOUND = 7;
+
+// re-entrant lock: the lock's word; how often its owner holds it is known to the owner alone. O_FLOW: whether the owner is a flow, not the agent.
+export const O_FLOW = 6;
+
+// ── event: one word ────────────────────────────────────────────────────────────────────────────────────────────────
+//
+// WORD = epoch << 2 | E_SET | E_WAITERS
+// | change                                | by whom                                                                     |
+// |---------------------------------------|-----------------------------------------------------------------------------|
+// | E_SET set, epoch + 1, E_WAITERS cleared | who sets it, and then wakes everybody                                      |
+// | E_SET cleared                         | who clears it                                                               |
+// | E_WAITERS set                         | a waiter, after its node says WAITING, while the event is not set           |
+// A waiter is done when the event is set, or has been since: when the epoch is another than when it came.
+export const E_WAITERS = 1;
+export const E_SET = 2;
+export const E_EPOCH_SHIFT = 2;
+
+// ── condition ──────────────────────────────────────────────────────────────────────────────────────────────────────
+//
+// All its state is in its calls. The lock is a block of its own, which a node with IN_FLIGHT | condition keeps as long as the condition lives.
+export const C_LOCK = 4;
+export const C_LOCK_KIND = 6;
+export const C_LOCK_GENERATION = 7;
+
+// ── barrier: one word ──────────────────────────────────────────────────────────────────────────────────────────────
+//
+// WORD = round << 19 | last << 3 | state. `last` is one more than the index of the node of the last call to arrive, 0 when none has.
+// A call says in its node's ARRIVAL: round << 16 | index | AR_UNSURE, then arrives by one compare-exchange of WORD, which names its node. Who
+// changes WORD next first takes AR_UNSURE from the node that is named there: so a call has arrived exactly if it is sure, or named in WORD.
+// | state                   | next                          | by whom                                                                        |
+// |-------------------------|-------------------------------|--------------------------------------------------------------------------------|
+// | FILLING, last           | FILLING, last = me            | a call that arrives                                                            |
+// | FILLING                 | ACTING or PASSING, last = me  | the call that makes it complete: ACTING when there is an action                |
+// | FILLING with last       | RESETTING                     | reset                                                                          |
+// | FILLING, ACTING         | BROKEN_*                      | abort; a party's time-out, abort or death; an action that fails                |
+// | ACTING                  | PASSING                       | the call that ran the action                                                   |
+// | ACTING                  | RESETTING                     | reset                                                                          |
+// | PASSING, RESETTING      | FILLING, round + 1, last = 0  | anyone, after each arrived call of the round was told (WOKEN or REFUSED)       |
+// | BROKEN_*                | RESETTING                     | reset. Until then everybody who comes is refused                               |
+export const BR_PARTIES = 6;
+/** Bytes of the text behind the nodes that names the action's task; 0: there is no action. */
+export const BR_ACTION = 7;
+/** Process that broke it, for the message. A hint. */
+export const BR_WHO = 8;
+/** Time-out of a wait that has none of its own, in ms, as the two halves of a float; Infinity: none. Never changes. */
+export const BR_TIMEOUT = 10;
+export const BR_TEXT = 128;
+export const BR_FILLING = 0;
+export const BR_ACTING = 1;
+export const BR_PASSING = 2;
+export const BR_RESETTING = 3;
+export const BR_BROKEN_ABORT = 4;
+export const BR_BROKEN_DEATH = 5;
+export const BR_BROKEN_TIMEOUT = 6;
+export const BR_BROKEN_ACTION = 7;
+export const BR_STATE_MASK = 7;
+export const BR_LAST_SHIFT = 3;
+export const BR_LAST_MASK = 0xffff;
+export const BR_ROUND_SHIFT = 19;
+export const BR_ROUND_MASK = (1 << 13) - 1;
+/** Of a barrier's call. */
+export const N_ARRIVAL = N_AUX;
+export const AR_UNSURE = 0x80000000 | 0;
+/** The call has not arrived: it came while an action ran, and is woken, as a hint, when the round is over. */
+export const AR_QUEUED = 0x40000000;
+export const AR_ROUND_SHIFT = 16;
+export const AR_INDEX_MASK = 0xffff;
 
 // ── queue ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 //

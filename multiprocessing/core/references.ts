@@ -48,10 +48,12 @@ export interface KindRules {
   isOwned?(block: Block): boolean;
   /** The dead agent had this node: undo what it held and pass on what it was woken for. Repeatable. */
   scrubNode?(block: Block, node: number, dead: number): void;
+  /** The dead agent had this node, and its channels still say what it was told: passes that on. Repeatable; what was passed on already may be again. */
+  passOn?(block: Block, node: number, dead: number): void;
   /** Whether the block, while it is not free, keeps another: see {@linkcode References.keep}. */
   keeps?(block: Block, other: Block): boolean;
-  /** For blocks without nodes: frees what the dead agent did not finish linking. Repeatable. */
-  scrubBlock?(block: Block, dead: number): void;
+  /** For blocks without nodes: frees what the dead agent did not finish linking, if it still is what had this `head`. Repeatable. */
+  scrubBlock?(block: Block, dead: number, head: number): void;
   /** Frees what hangs on a condemned block. Repeatable. */
   finish?(block: Block): void;
 }
@@ -64,6 +66,8 @@ export interface Held {
   count: number;
   /** What all handles of this agent to the block share: its waiters above all. */
   shared: unknown;
+  /** Where the last free node was found: see {@linkcode References.claimAnother}. */
+  free?: NodeCursor;
 }
 
 export class References {
@@ -84,9 +88,9 @@ export class References {
     this.#installRules = installRules;
     this.#cursor = new NodeCursor(arena.i32);
     this.#rules.set(K_NODES, {
-      scrubBlock: (block, dead) => {
+      scrubBlock: (block, dead, head) => {
         const m = arena.i32;
-        if (m[block + B_OWNER] === dead && !this.#isLinked(block)) arena.discard(block);
+        if (m[block + B_OWNER] === dead && !this.#isLinked(block)) arena.discard(block, head);
       },
     });
   }
@@ -185,6 +189,29 @@ export class References {
     }
   }
 
+  /** One more node of a block that this agent holds, for a call. Looks on from where it found the last one: calls come and go in crowds. */
+  claimAnother(block: Block): number {
+    const m = this.#arena.i32;
+    const { token } = this.#arena;
+    const nodes = nodesOf(m[block + B_INFO])!;
+    const held = this.#held.get(block)!;
+    const c = held.free ??= new NodeCursor(m).start(block, nodes);
+    for (let round = 0;; round++) {
+      while (c.next()) {
+        if (
+          Atomics.load(m, c.at + N_HOLDER) === 0 &&
+          Atomics.compareExchange(m, c.at + N_HOLDER, 0, token) === 0
+        ) return c.at;
+      }
+      if (round > 0) {
+        const added = this.#addNodes(block, c.link, token);
+        if (added !== 0) return added;
+      }
+      // The end of the list stands where nodes would be added; what was given back lies before it.
+      if (round === 0) c.start(block, nodes);
+    }
+  }
+
   #addNodes(block: Block, link: number, holder: number): number {
     const arena = this.#arena;
     const m = arena.i32;
@@ -208,11 +235,10 @@ export class References {
     return false;
   }
 
-  /** Frees the block if nobody holds it. */
-  collect(block: Block): void {
+  /** Frees the block if nobody holds it. @param head as it was when the block was found, for who does not know that it still is there */
+  collect(block: Block, head: number = Atomics.load(this.#arena.i32, block + B_HEAD)): void {
     const arena = this.#arena;
     const m = arena.i32;
-    const head = Atomics.load(m, block + B_HEAD);
     if ((head & 3) !== LIVE) return;
     const nodes = nodesOf(m[block + B_INFO]);
     if (nodes === null) return;
@@ -223,6 +249,7 @@ export class References {
       for (const c = this.#cursor.start(block, nodes); c.next();) {
         const holder = Atomics.load(m, c.at + N_HOLDER);
         if (holder === 0) continue;
+        if (Atomics.load(m, block + B_HEAD) !== head) return;
         if (holder < 0) {
           if (this.#isKept(block, holder, c.at)) return;
           // Its number may have been raised since. While the node is ours, it cannot be.
@@ -291,7 +318,7 @@ export class References {
 
   /** Frees all blocks that nobody holds. */
   sweep(): void {
-    this.#arena.visitBlocks(0, (block) => this.collect(block), () => true);
+    this.#arena.visitBlocks(0, (block, head) => this.collect(block, head), () => true);
   }
 
   #finish(block: Block): void {
@@ -316,31 +343,35 @@ export class References {
   }
 
   /** Removes an agent from a block: see `Agents.scrub`. */
-  readonly scrub = (block: Block, dead: number): void => {
+  readonly scrub = (block: Block, dead: number, head: number): void => {
     const arena = this.#arena;
     const m = arena.i32;
-    const head = Atomics.load(m, block + B_HEAD);
     const kind = m[block + B_INFO];
+    if (Atomics.load(m, block + B_HEAD) !== head) return;
     if ((head & 3) === DYING) {
+      // What the dead agent condemned, nobody else touches.
       if (((head >>> 2) & 0x3ff) === arena.slot) this.#finish(block);
       return;
     }
     const rules = this.#rulesOf(kind);
-    rules?.scrubBlock?.(block, dead);
+    rules?.scrubBlock?.(block, dead, head);
     const nodes = nodesOf(kind);
     if (nodes === null) return;
     let mine = 0;
     const cursor = new NodeCursor(m).start(block, nodes);
     while (cursor.next()) {
       if (Atomics.load(m, cursor.at + N_HOLDER) !== dead) continue;
+      // If this still is the block, then the dead agent's own reference keeps it until the store below.
+      if (Atomics.load(m, block + B_HEAD) !== head) return;
       mine++;
+      rules?.passOn?.(block, cursor.at, dead);
       Atomics.store(m, cursor.at + N_CHANNEL, 0);
       Atomics.store(m, cursor.at + N_CHANNEL2, 0);
       rules?.scrubNode?.(block, cursor.at, dead);
       Atomics.add(m, block + B_ADDS, 1);
       Atomics.store(m, cursor.at + N_HOLDER, 0);
     }
-    if (mine > 0 || (Atomics.load(m, block + B_HEAD) & 3) === LIVE) this.collect(block);
+    this.collect(block, head);
   };
 
   /** Notes that a handle to `block` travels in record `number` of a lane: the block lives until that record is taken. */

@@ -73,6 +73,7 @@ import {
   TOKEN_SLOT_BITS,
   TOKEN_SLOT_MASK,
 } from "./layout.ts";
+import { holders } from "./holders.ts";
 import { References } from "./references.ts";
 import { TICK_MS, Waits } from "./waits.ts";
 
@@ -302,6 +303,7 @@ export class Session {
         () => this.waits.rung(),
       );
       this.#doorbell = bell;
+      this.ringers.prepare(bell.kind, this.#bellName(this.token));
       m[at + A_BELL_INFO] = bell.info;
       Atomics.store(m, at + A_KIND, bell.kind | (m[at + A_KIND] & KIND_WORKER));
     }
@@ -348,6 +350,7 @@ export class Session {
   async close(): Promise<void> {
     if (this.closed) return;
     for (const closer of [...this.#closers]) await closer();
+    for (const closer of closers) closer();
     this.waits.close(new SessionError("Cannot go on waiting: the session was disposed in this agent"));
     // What the rejections set free still runs against the arena.
     await new Promise<void>((resolve) => setTimeout(resolve, 0));
@@ -362,12 +365,15 @@ export class Session {
   #leave(): void {
     this.waits.close(new SessionError("Cannot go on waiting: this agent left the session"));
     this.closed = true;
+    holders().delete(this.waits);
     this.#doorbell?.close();
     if (this.#path !== null) removeFile(this.#bellName(this.token));
     this.ringers.close();
     this.arena.leave();
     this.agents.leave();
     const last = this.#path !== null && this.#isAlone();
+    // Nobody will reap those who are dead by now, a terminated Worker say.
+    if (last) { for (const dead of this.agents.all()) removeFile(this.#bellName(dead)); }
     closeFd(this.arena.fd);
     this.arena.unmap();
     if (last) removeShared(this.#path!);
@@ -453,8 +459,15 @@ let active: Session | undefined;
 
 /** This agent's session: joined, or made, at first use. */
 export function current(): Session {
-  if (active === undefined || active.closed) active = Session.open();
+  if (active === undefined || active.closed) holders().add((active = Session.open()).waits);
   return active;
+}
+
+const closers: (() => void)[] = [];
+
+/** What is done whenever a session of this agent is disposed: for waits that are in no session. */
+export function atClose(closer: () => void): void {
+  closers.push(closer);
 }
 
 const installers: ((session: Session) => void)[] = [];

@@ -7,11 +7,14 @@
  * Why no wake-up is lost: a waiter says WAITING, then sets the object's waiters flag, then looks again whether there is something to take, and
  * only then sleeps. Who makes something available does so first and then looks at the flag. In the one order of these four steps the waiter
  * finds what is available; in the other its flag is seen. The flag's finder clears it and wakes the waiter with the lowest ticket (WAITING ->
- * WOKEN), who tries, and on leaving sets the flag again while anyone may be left. So while something is available and somebody waits, there is
+ * WOKEN), who tries, and sets the flag again when it takes, and when it leaves without taking, as others may be left. So while something is available and somebody waits, there is
  * always one agent that is WOKEN and on its way. Where that agent dies or is slow, the others look by themselves every 100 ms.
  *
  * Fairness: a free object may be taken by who comes by (that keeps a busy lock from being handed over at the price of a wake-up each time), but
- * a waiter that was passed over for more than 1 ms reserves it, and then the next release leaves it to those who were woken.
+ * a waiter that was passed over for more than 1 ms reserves it, and then the next release leaves it to those who were woken. Where nobody is
+ * woken, the reservation ends with that release: nobody would come to use it.
+ *
+ * `models/` holds this for spin to check.
  *
  * @module
  */
@@ -20,6 +23,7 @@ import type { Arena, Block } from "./arena.ts";
 import { agentAt, type Agents } from "./agents.ts";
 import { clearTimeout, now, queueMicrotask, section, setTimeout, sharedTime } from "./clock.ts";
 import { crashPoint } from "./crash.ts";
+import type { Holder } from "./holders.ts";
 import {
   A_BELL,
   A_HELD,
@@ -68,11 +72,11 @@ export const NOTHING: unique symbol = Symbol("nothing");
 export interface Source<T> {
   /** Takes, if there is something to take; `woken` may take what is reserved. */
   attempt(woken: boolean, item?: unknown): T | typeof NOTHING;
-  /** Sets the waiters flag, unless there is something to take now, for one who was woken or not: then `true`. */
-  mark(woken: boolean): boolean;
+  /** Sets the waiters flag, unless there is something to take now, for one who was woken or not, and for what it waits with: then `true`. */
+  mark(woken: boolean, item?: unknown): boolean;
   /** Keeps those who come by from taking what the next release makes available. */
   reserve(): void;
-  /** Wakes the next waiter if there is something to take. */
+  /** Sets the waiters flag, and wakes the next waiter if there is something to take. Who takes it first finds the flag. */
   pass(): void;
   /** Looks whether who holds the object still lives. `isDead` remembers its answers for the round. */
   check(isDead: (token: number) => boolean): void;
@@ -90,6 +94,19 @@ const SPIN_AFTER_RING_MS = 0.1;
 const SYNC_SLICE_MS = 50;
 /** Waiters settled in one turn of the loop, which takes about 0.2 ms. */
 const SERVED_AT_ONCE = 256;
+
+/** What of this agent waits for a block: a list of waiters, or a call. */
+export interface Standing {
+  readonly block: Block;
+  /** The doorbell was rung. */
+  look(): void;
+  /** Looks by itself. */
+  tick(isDead: (token: number) => boolean): void;
+  /** Before this agent blocks its thread: what it was woken for goes to another. */
+  passOn(): void;
+  /** The agent leaves the session. */
+  rejectAll(reason: unknown): void;
+}
 
 interface Waiter<T> {
   readonly ticket: number;
@@ -159,6 +176,29 @@ export class NodeCursor {
   }
 }
 
+/** Node number `index` of a block, counted as {@linkcode NodeCursor} walks; it must exist. */
+export function nodeAt(m: Int32Array, block: Block, nodes: Nodes, index: number): number {
+  if (index < nodes.count) return block + nodes.base + index * nodes.stride;
+  const each = Math.floor(M_WORDS / nodes.stride);
+  let more = Atomics.load(m, block + B_MORE);
+  for (index -= nodes.count; index >= each; index -= each) more = Atomics.load(m, more + M_NEXT);
+  return more + M_BASE + index * nodes.stride;
+}
+
+/** The number of a node of a block. */
+export function indexOfNode(m: Int32Array, block: Block, nodes: Nodes, node: number): number {
+  const inside = (node - block - nodes.base) / nodes.stride;
+  if (inside >= 0 && inside < nodes.count) return inside;
+  const each = Math.floor(M_WORDS / nodes.stride);
+  let before = nodes.count;
+  for (let more = Atomics.load(m, block + B_MORE); more !== 0; more = Atomics.load(m, more + M_NEXT)) {
+    const within = (node - more - M_BASE) / nodes.stride;
+    if (within >= 0 && within < each) return before + within;
+    before += each;
+  }
+  return -1;
+}
+
 /** Keeps the loop alive, or not, and calls back every 100 ms while something waits: supplied by the session. */
 export interface Heartbeat {
   start(tick: () => void): void;
@@ -168,7 +208,7 @@ export interface Heartbeat {
 }
 
 /** All waits of this agent. */
-export class Waits {
+export class Waits implements Holder {
   readonly arena: Arena;
   readonly agents: Agents;
   readonly #heartbeat: Heartbeat;
@@ -179,8 +219,10 @@ export class Waits {
   readonly #ring: (token: number, kind: number) => void;
   readonly #cpus: () => number;
   readonly #mayBlock: boolean;
-  readonly #waiting = new Set<WaitList<unknown>>();
+  readonly #waiting = new Set<Standing>();
   #refs = 0;
+  /** Synchronous calls that this agent is inside of. */
+  #holds = 0;
   #beating = false;
   #closed = false;
   #bellOpen = false;
@@ -225,8 +267,7 @@ export class Waits {
     // Woken by itself just before it left.
     if (this.#closed) return;
     this.#arm();
-    const m = this.arena.i32;
-    for (const list of this.#waiting) if ((Atomics.load(m, list.at) & 3) === WOKEN) list.service(true);
+    for (const standing of this.#waiting) standing.look();
   }
 
   #arm(): void {
@@ -236,12 +277,12 @@ export class Waits {
     Atomics.store(m, bell, (epoch << 2) | (this.#waiting.size > 0 ? BELL_ARMED : BELL_AWAKE));
   }
 
-  /** A list got its first waiter. */
-  add(list: WaitList<unknown>): void {
-    if (this.#waiting.has(list)) return;
+  /** A list got its first waiter, or a call begins. */
+  add(standing: Standing): void {
+    if (this.#waiting.has(standing)) return;
     this.open();
-    this.#waiting.add(list);
-    this.hold(list.block);
+    this.#waiting.add(standing);
+    this.hold(standing.block);
     if (!this.#beating) {
       this.#beating = true;
       this.#heartbeat.start(this.#tick);
@@ -251,9 +292,14 @@ export class Waits {
     if ((m[agentAt(this.arena.token) + A_BELL] & 3) !== BELL_ARMED) this.#arm();
   }
 
-  /** A list has no waiter any more. */
-  remove(list: WaitList<unknown>): void {
-    if (this.#waiting.delete(list)) this.release(list.block);
+  /** A list has no waiter any more, or a call is over. */
+  remove(standing: Standing): void {
+    if (this.#waiting.delete(standing)) this.release(standing.block);
+  }
+
+  /** Whether all waits were ended, as the agent leaves the session. */
+  get closed(): boolean {
+    return this.#closed;
   }
 
   ref(): void {
@@ -302,8 +348,10 @@ export class Waits {
   /**
    * Wakes the waiter with the lowest ticket on a channel of a block, unless one is on its way already. Whoever calls has made something
    * available, and cleared the waiters flag.
+   *
+   * @returns whether anybody is on the way now
    */
-  wakeNext(block: Block, nodes: Nodes, channel: number): void {
+  wakeNext(block: Block, nodes: Nodes, channel: number): boolean {
     const m = this.arena.i32;
     for (;;) {
       let best = 0;
@@ -319,7 +367,7 @@ export class Waits {
         const held = Atomics.load(m, agent + A_HELD) !== 0;
         if (state === WOKEN) {
           const ago = sharedTime() - m[agent + A_WOKEN_AT];
-          if (!held && ago >= 0 && ago <= SLOW) return;
+          if (!held && ago >= 0 && ago <= SLOW) return true;
           continue;
         }
         if (state === WAITING && held) continue;
@@ -329,13 +377,28 @@ export class Waits {
           token = holder;
         }
       }
-      if (best === 0) return;
+      if (best === 0) return false;
       const agent = agentAt(token);
       m[agent + A_WOKEN_AT] = sharedTime();
       if (Atomics.compareExchange(m, best, seen, (seen & ~3) | WOKEN) !== seen) continue;
       crashPoint("wait.woken");
       this.ring(token);
-      return;
+      // It has begun to block since, and may have looked at its node too early to pass this on.
+      if ((seen & 3) === WAITING && Atomics.load(m, agent + A_HELD) !== 0) continue;
+      return true;
+    }
+  }
+
+  /** Wakes all who wait on a channel of a block. Whoever calls has made something available to all, and cleared the waiters flag. */
+  wakeAll(block: Block, nodes: Nodes, channel: number): void {
+    const m = this.arena.i32;
+    for (const c = new NodeCursor(m).start(block, nodes); c.next();) {
+      const word = Atomics.load(m, c.at + channel);
+      const holder = Atomics.load(m, c.at + N_HOLDER);
+      if (word === 0 || (word & 3) === WOKEN || holder <= 0) continue;
+      if (Atomics.compareExchange(m, c.at + channel, word, (word & ~3) | WOKEN) !== word) continue;
+      crashPoint("wait.woken");
+      this.ring(holder);
     }
   }
 
@@ -413,56 +476,73 @@ export class Waits {
    */
   waitSync<T>(list: WaitList<T>, timeout: number, item?: unknown): T {
     const m = this.arena.i32;
+    const { source } = list;
+    const ticket = list.takeTicket();
+    try {
+      const value = this.parkUntil((first) => {
+        Atomics.store(m, list.at, (ticket << 2) | WAITING_SYNC);
+        if (!first) source.check((token) => this.agents.isDead(token));
+        source.mark(true, item);
+        return source.attempt(true, item);
+      }, timeout);
+      if (value === NOTHING) throw list.timedOut(timeout);
+      return value;
+    } finally {
+      // Those who wait asynchronously have said so again at the end of the hold.
+      if (list.first === undefined) Atomics.store(m, list.at, 0);
+      source.pass();
+    }
+  }
+
+  /** Blocks the thread, marked held, until `look` finds something, at each ring and every 50 ms; NOTHING when the time is over. */
+  parkUntil<T>(look: (first: boolean) => T | typeof NOTHING, timeout: number): T | typeof NOTHING {
+    const m = this.arena.i32;
     const at = agentAt(this.arena.token);
     const deadline = now() + timeout;
-    this.#beginHold();
-    const ticket = list.takeTicket();
+    this.beginHold();
     try {
       for (let first = true;; first = false) {
         const bell = (((m[at + A_BELL] >>> 2) + 1) << 2) | BELL_SYNC;
         Atomics.store(m, at + A_BELL, bell);
-        Atomics.store(m, list.at, (ticket << 2) | WAITING_SYNC);
-        if (!first) list.source.check((token) => this.agents.isDead(token));
-        list.source.mark(true);
-        const value = list.source.attempt(true, item);
+        const value = look(first);
         if (value !== NOTHING) return value;
         const left = deadline - now();
-        if (left <= 0) throw list.timedOut(timeout);
+        if (left <= 0) return NOTHING;
         parkWord(this.arena.address + (at + A_BELL) * 4, bell, Math.min(left, SYNC_SLICE_MS));
       }
     } finally {
-      Atomics.store(m, list.at, list.first === undefined ? 0 : (list.first.ticket << 2) | WAITING);
-      this.#endHold();
-      list.source.pass();
+      this.endHold();
     }
   }
 
   /** Runs something that blocks the thread, marked held. */
   held<T>(work: () => T): T {
-    this.#beginHold();
+    this.beginHold();
     try {
       return work();
     } finally {
-      this.#endHold();
+      this.endHold();
     }
   }
 
-  /** From now on grants skip this agent, and what it was granted goes to others. */
-  #beginHold(): void {
+  /** From now on grants skip this agent, and what it was granted goes to others. Ends with {@linkcode endHold}; may be nested. */
+  beginHold(): void {
+    if (this.#holds++ > 0) return;
     Atomics.store(this.arena.i32, agentAt(this.arena.token) + A_HELD, 1);
-    for (const list of this.#waiting) list.passOn();
+    for (const standing of this.#waiting) standing.passOn();
   }
 
   /** Who skipped this agent did so because it was held: it looks now. */
-  #endHold(): void {
+  endHold(): void {
+    if (--this.#holds > 0) return;
     Atomics.store(this.arena.i32, agentAt(this.arena.token) + A_HELD, 0);
     this.#arm();
-    for (const list of this.#waiting) list.tick((token) => this.agents.isDead(token));
+    for (const standing of this.#waiting) standing.tick((token) => this.agents.isDead(token));
   }
 }
 
 /** The waiters of this agent for one channel of one block, in order. */
-export class WaitList<T> {
+export class WaitList<T> implements Standing {
   readonly #waits: Waits;
   readonly block: Block;
   /** The error of a wait whose time is over. */
@@ -529,7 +609,7 @@ export class WaitList<T> {
       else this.#last.next = waiter;
       this.#last = waiter;
       if (this.first === waiter) {
-        this.#waits.add(this as WaitList<unknown>);
+        this.#waits.add(this);
         this.#publish(false);
       }
     });
@@ -539,9 +619,10 @@ export class WaitList<T> {
   #publish(woken: boolean): void {
     const m = this.#waits.arena.i32;
     while (this.first !== undefined) {
-      Atomics.store(m, this.at, (this.first.ticket << 2) | WAITING);
+      // A wake-up that came since this agent looked counts: it may be for what is reserved, and nobody else was woken.
+      if ((Atomics.exchange(m, this.at, (this.first.ticket << 2) | WAITING) & 3) === WOKEN) woken = true;
       crashPoint("wait.published");
-      if (!this.source.mark(woken)) {
+      if (!this.source.mark(woken, this.first.item)) {
         crashPoint("wait.marked");
         return;
       }
@@ -549,6 +630,10 @@ export class WaitList<T> {
       if (value !== NOTHING) this.#settle(this.first, value);
     }
     this.#empty();
+  }
+
+  look(): void {
+    if ((Atomics.load(this.#waits.arena.i32, this.at) & 3) === WOKEN) this.service(true);
   }
 
   /** Tries for as many waiters as there is something to take, then says WAITING for who is left. */
@@ -576,13 +661,11 @@ export class WaitList<T> {
     this.service((Atomics.load(this.#waits.arena.i32, this.at) & 3) === WOKEN);
   }
 
-  /** Before this agent blocks: what it was woken for goes to another. */
   passOn(): void {
     const m = this.#waits.arena.i32;
     const word = Atomics.load(m, this.at);
     if ((word & 3) !== WOKEN) return;
     Atomics.store(m, this.at, (word & ~3) | WAITING);
-    this.source.mark(false);
     this.source.pass();
   }
 
@@ -609,11 +692,8 @@ export class WaitList<T> {
 
   #empty(): void {
     // Woken, and nobody here wants it any more: the wake-up goes to another.
-    if ((Atomics.exchange(this.#waits.arena.i32, this.at, 0) & 3) === WOKEN) {
-      this.source.mark(false);
-      this.source.pass();
-    }
-    this.#waits.remove(this as WaitList<unknown>);
+    if ((Atomics.exchange(this.#waits.arena.i32, this.at, 0) & 3) === WOKEN) this.source.pass();
+    this.#waits.remove(this);
   }
 
   #unlink(waiter: Waiter<T>): void {

@@ -92,11 +92,13 @@ export const constants = {
 
 /**
  * Newer than some libc headers that are still in use, so only headers that know them are compared: Linux 6.3's
- * `MFD_NOEXEC_SEAL`.
+ * `MFD_NOEXEC_SEAL`, and `RWF_NOWAIT`, which musl has since 1.2.5.
  */
 export const recentConstants = {
   // linux/memfd.h
   MFD_NOEXEC_SEAL: 8,
+  // sys/uio.h
+  RWF_NOWAIT: 8,
 } as const;
 
 /** What differs between processors, by the name that the runtimes give them. */
@@ -111,6 +113,7 @@ export const constantsByArchitecture = {
     SYS_pidfd_open: 434,
     SYS_pidfd_send_signal: 424,
     SYS_memfd_create: 319,
+    SYS_preadv2: 327,
   },
   aarch64: {
     O_DIRECTORY: 0o40000,
@@ -122,6 +125,7 @@ export const constantsByArchitecture = {
     SYS_pidfd_open: 434,
     SYS_pidfd_send_signal: 424,
     SYS_memfd_create: 279,
+    SYS_preadv2: 286,
   },
 } as const;
 

@@ -39,6 +39,13 @@ const symbols = {
   },
   // SYS_statx: int dirfd, const char *path, int flags, unsigned int mask, struct statx *buffer
   statx: { name: "syscall", parameters: ["isize", "i32", "buffer", "i32", "u32", "buffer"], result: "isize" },
+  // SYS_preadv2: int fd, const struct iovec *iov, int iovcnt, unsigned long low, unsigned long high, int flags
+  preadv2: {
+    name: "syscall",
+    parameters: ["isize", "i32", "buffer", "i32", "isize", "isize", "i32"],
+    result: "isize",
+    hot: true,
+  },
   // SYS_futex: uint32_t *uaddr, int op, uint32_t val, const struct timespec *timeout
   futex: {
     name: "syscall",

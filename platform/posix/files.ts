@@ -170,7 +170,8 @@ export function waitReadable(fd: number, milliseconds: number): boolean {
   const entry = new DataView(bytes.buffer);
   entry.setInt32(layout.fd, fd, true);
   entry.setInt16(layout.events, constants.POLLIN, true);
-  const count = libc.poll(bytes, 1, Math.max(0, Math.min(milliseconds, 0x7fffffff)));
+  // Rounded up: poll takes whole milliseconds, and a wait must not end before its time.
+  const count = libc.poll(bytes, 1, Math.ceil(Math.max(0, Math.min(milliseconds, 0x7fffffff))));
   if (count < 0) {
     const code = errno();
     if (code === errnos.EINTR) return false;

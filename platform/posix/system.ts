@@ -7,7 +7,7 @@ import { type Bound, open, useErrnoNames } from "../../ffi/mod.ts";
 import * as darwin from "../darwin/constants.ts";
 import * as linux from "../linux/constants.ts";
 
-/** Thrown at the first use of a function on a system that this module does not know. */
+/** Thrown at the first use of what this system does not have, and of anything on a system that this module does not know. */
 export class UnsupportedPlatformError extends Error {
   /** Stable across versions and processes. */
   readonly code: "UNSUPPORTED_PLATFORM" = "UNSUPPORTED_PLATFORM";
@@ -16,11 +16,15 @@ export class UnsupportedPlatformError extends Error {
    * Makes the error.
    *
    * @param system the system's name, as the runtime gives it
+   * @param what what it lacks, where it is not unknown as a whole
+   * @param cure what to do instead
    */
-  constructor(system: string) {
-    super(
-      `Cannot use geventmp on ${system}: it needs Linux or macOS on x86-64 or arm64; run it in a Linux container`,
-    );
+  constructor(
+    system: string,
+    what: string = "geventmp",
+    cure: string = "it needs Linux or macOS on x86-64 or arm64; run it in a Linux container",
+  ) {
+    super(`Cannot use ${what} on ${system}: ${cure}`);
     this.name = "UnsupportedPlatformError";
   }
 }

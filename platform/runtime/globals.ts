@@ -7,7 +7,7 @@
 /** What is used of `Deno`. */
 export interface DenoGlobal {
   listen(options: { transport: "unix"; path: string }): DenoListener;
-  permissions: { querySync(descriptor: { name: string; path?: string }): { state: string } };
+  permissions: { querySync(descriptor: { name: string; path?: string; host?: string }): { state: string } };
   refTimer(id: unknown): void;
   unrefTimer(id: unknown): void;
   version: { deno: string };
@@ -65,4 +65,13 @@ export function isMainThread(): boolean {
   if (bun !== undefined) return bun.isMainThread;
   // In a Worker Deno knows no main module, whichever kind it is; WorkerGlobalScope tells of Web Workers only.
   return deno?.mainModule !== undefined;
+}
+
+/** Whether this agent may load a module that it has not loaded yet, without anybody being asked. */
+export function mayLoad(url: URL): boolean {
+  if (deno === undefined) return true;
+  const request = url.protocol === "file:"
+    ? { name: "read", path: decodeURIComponent(url.pathname) }
+    : { name: "import", host: url.host };
+  return deno.permissions.querySync(request).state === "granted";
 }

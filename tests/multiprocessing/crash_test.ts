@@ -1,21 +1,23 @@
 /**
- * A child is killed at every crash point while it shares a lock, a semaphore and queues with this process. What it acknowledged stands in a
- * file, outside of shared memory.
+ * A child is killed at every crash point while it shares a lock, a semaphore and queues with this process, or meets it at an event, a condition
+ * and a barrier. What it acknowledged stands in a file, outside of shared memory.
  */
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { rmSync } from "node:fs";
-import { Lock, Process, Queue, session } from "../../multiprocessing/mod.ts";
+import { Condition, Lock, Process, Queue, session } from "../../multiprocessing/mod.ts";
 import { CRASH_POINTS } from "../../multiprocessing/core/crash.ts";
 import { current } from "../../multiprocessing/core/session.ts";
 import { killProcess, signals } from "../../platform/mod.ts";
 import { carryStopped, carryTwice } from "../fixtures/crash_tasks.ts";
+import { isMeetingPoint, startMeeting } from "../fixtures/meeting.ts";
+import { dieNotified } from "../fixtures/meeting_tasks.ts";
 import { journals, startChurn } from "../fixtures/survivor.ts";
 import { nothing } from "../fixtures/tasks.ts";
 import { backTo, STALL_MS, state, timed, use, within } from "./support.ts";
 
 describe("killed at", () => {
-  for (const point of CRASH_POINTS) {
+  for (const point of CRASH_POINTS.filter((point) => !isMeetingPoint(point))) {
     for (const nth of [1, 2, 10]) {
       timed(`${point}, time ${nth}`, 60_000, async () => {
         const before = use();
@@ -33,6 +35,65 @@ describe("killed at", () => {
       });
     }
   }
+});
+
+describe("killed in a meeting at", () => {
+  for (const point of CRASH_POINTS.filter(isMeetingPoint)) {
+    for (const nth of [1, 2, 10]) {
+      timed(`${point}, time ${nth}`, 60_000, async () => {
+        const before = use();
+        const { survivor, child } = await startMeeting({ point, nth, action: "kill", rounds: 400 });
+        try {
+          const code = await child.join({ timeout: 40_000 });
+          assertEquals(code, -9, `the crash point was not reached: exit code ${code}`);
+          await survivor.settle();
+        } finally {
+          child.kill();
+          await survivor.stop();
+        }
+        survivor.dispose();
+        await backTo(before);
+      });
+    }
+  }
+});
+
+describe("a notification", () => {
+  timed("that a killed process did not live to see goes to the next", 40_000, async () => {
+    const before = use();
+    const condition = new Condition();
+    const ready = new Queue<string>();
+    const child = await new Process({ target: dieNotified, args: [condition, ready] }).start();
+    await ready.get({ timeout: STALL_MS });
+    const second = condition.run(() => condition.wait({ timeout: STALL_MS }));
+    await within(STALL_MS, "both", () => / waiters=2/.test(String(condition)));
+    await condition.run(() => condition.notify());
+    assertEquals(await child.join({ timeout: STALL_MS }), -9);
+    await second;
+    for (const each of [condition, ready]) each[Symbol.dispose]();
+    await backTo(before);
+  });
+});
+
+describe("a condition's lock", () => {
+  timed("lives as long as the condition, whoever has handles to it", 40_000, async () => {
+    const before = use();
+    const queue = new Queue<Condition>();
+    {
+      using lock = new Lock();
+      using condition = new Condition(lock);
+      await queue.put(condition);
+    }
+    current().references.sweep();
+    const condition = await queue.get({ timeout: STALL_MS });
+    {
+      using guard = await condition.acquire({ timeout: STALL_MS });
+      assertEquals(guard.abandoned, false);
+      assert(condition.locked());
+    }
+    for (const each of [condition, queue]) each[Symbol.dispose]();
+    await backTo(before);
+  });
 });
 
 describe("a handle on its way", () => {

@@ -246,7 +246,11 @@ describe("not in the session is", () => {
     const { error } = JSON.parse(await program.line());
     assertMatch(
       error,
-      /^Cannot join the session of process \d+: its shared memory has layout version 2, and .* version 1 of/,
+      new RegExp(
+        `^Cannot join the session of process \\d+: its shared memory has layout version ${
+          LAYOUT + 1
+        }, and .* version ${LAYOUT} of`,
+      ),
     );
     assertMatch(error, /use one version/);
     assertEquals(await program.exited, 0);

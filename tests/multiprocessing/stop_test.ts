@@ -2,9 +2,22 @@
 import { assert, assertEquals, assertLess, assertRejects } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { rmSync } from "node:fs";
-import { Empty, Lock, Process, Queue, session, TimeoutError } from "../../multiprocessing/mod.ts";
+import {
+  Barrier,
+  BrokenBarrierError,
+  Condition,
+  Empty,
+  Event,
+  Lock,
+  Process,
+  Queue,
+  Semaphore,
+  session,
+  TimeoutError,
+} from "../../multiprocessing/mod.ts";
 import { CRASH_POINTS } from "../../multiprocessing/core/crash.ts";
 import { killProcess, signals } from "../../platform/mod.ts";
+import { isMeetingPoint, startMeeting } from "../fixtures/meeting.ts";
 import { journals, startChurn } from "../fixtures/survivor.ts";
 import { holdThenRelease } from "../fixtures/tasks.ts";
 import { backTo, pause, STALL_MS, state, timed, use, within } from "./support.ts";
@@ -19,7 +32,7 @@ function atOnce(what: string, work: () => void): void {
 }
 
 describe("stopped at", () => {
-  for (const point of CRASH_POINTS) {
+  for (const point of CRASH_POINTS.filter((point) => !isMeetingPoint(point))) {
     timed(point, 60_000, async () => {
       const before = use();
       const { survivor, child } = await startChurn(point, 1, "stop", 40);
@@ -63,6 +76,62 @@ describe("stopped at", () => {
         killProcess(child.pid!, signals.SIGCONT);
         assertEquals(await child.join({ timeout: 40_000 }), 0);
         await survivor.settle(false);
+      } finally {
+        if (child.exitCode === null) child.kill();
+        await survivor.stop();
+      }
+      survivor.dispose();
+      await backTo(before);
+    });
+  }
+});
+
+describe("stopped in a meeting at", () => {
+  for (const point of CRASH_POINTS.filter(isMeetingPoint)) {
+    timed(point, 60_000, async () => {
+      const before = use();
+      const { survivor, child } = await startMeeting({ point, nth: 1, action: "stop", rounds: 20 });
+      const { robust, there, back, condition, barrier } = survivor.shared;
+      try {
+        await within(40_000, "the stop", () => child.exitCode !== null || state(child.pid!) === "T");
+        assertEquals(child.exitCode, null, "the crash point was not reached");
+        await survivor.pause();
+        for (let i = 0; i < 20; i++) {
+          atOnce("robust tryAcquire and release", () => robust.tryAcquire() && robust.release());
+          atOnce("Event.set", () => back.set());
+          atOnce("Event.clear", () => back.clear());
+          atOnce("Condition.tryAcquire, notify and release", () => {
+            using guard = condition.tryAcquire();
+            if (guard !== null) condition.notify();
+          });
+          atOnce("Barrier.abort", () => barrier.abort());
+          assert(barrier.broken);
+          atOnce("Barrier.reset", () => barrier.reset());
+          atOnce("new objects", () => {
+            using _event = new Event();
+            using _condition = new Condition();
+            using _barrier = new Barrier(2);
+            using own = new Semaphore(1, { robust: true });
+            assert(own.tryAcquire());
+          });
+        }
+        // What the stopped process is in the middle of holds no time-out up.
+        const started = performance.now();
+        await assertRejects(() => barrier.wait({ timeout: 30 }), BrokenBarrierError);
+        there.clear();
+        await assertRejects(() => there.wait({ timeout: 30 }), TimeoutError);
+        await condition.acquire({ timeout: 30 }).then(
+          async (guard) => {
+            await assertRejects(() => condition.wait({ timeout: 30 }), TimeoutError);
+            guard.release();
+          },
+          (error) => assert(error instanceof TimeoutError, String(error)),
+        );
+        assertLess(performance.now() - started, AT_ONCE_MS, "a time-out did not hold");
+        survivor.goOn();
+        killProcess(child.pid!, signals.SIGCONT);
+        assertEquals(await child.join({ timeout: 40_000 }), 0);
+        await survivor.settle();
       } finally {
         if (child.exitCode === null) child.kill();
         await survivor.stop();

@@ -1,7 +1,9 @@
 import {
   assert,
   assertEquals,
+  assertGreaterOrEqual,
   assertInstanceOf,
+  assertLess,
   assertMatch,
   assertRejects,
   assertStrictEquals,
@@ -10,6 +12,8 @@ import {
 import { describe, it } from "@std/testing/bdd";
 import {
   BlockingError,
+  BoundedSemaphore,
+  Event,
   type Guard,
   Lock,
   Process,
@@ -18,8 +22,20 @@ import {
   session,
   TimeoutError,
 } from "../../multiprocessing/mod.ts";
+import { inWorker, startIn } from "../fixtures/places.ts";
+import {
+  addAlone,
+  barge,
+  holdAndTell,
+  holdInLoop,
+  holdPermits,
+  useSemaphore,
+} from "../fixtures/sync_tasks.ts";
 import { acquireSync, holdDropped, holdForEver, increment, pong, waitForEver } from "../fixtures/tasks.ts";
 
+import { pause, STALL_MS, timed, within } from "./support.ts";
+
+const W = { timeout: STALL_MS };
 const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
 
 describe("Lock", () => {
@@ -128,9 +144,9 @@ describe("Lock", () => {
 
   it("says who holds it", () => {
     using lock = new Lock();
-    assertEquals(String(lock), "Lock(free)");
+    assertEquals(String(lock), "Lock(owner=None)");
     lock.tryAcquire();
-    assertMatch(String(lock), /held by process \d+/);
+    assertEquals(String(lock), "Lock(owner=MainProcess)");
   });
 
   it("passes on when its owner is killed, and says so", async () => {
@@ -159,6 +175,116 @@ describe("Lock", () => {
     await assertRejects(() => lock.acquire({ timeout: 300 }), TimeoutError);
     owner.kill();
     assertEquals((await lock.acquire({ timeout: 20_000 })).abandoned, true);
+  });
+
+  timed("LOCK-01 says who holds it", 40_000, async () => {
+    using lock = new Lock();
+    using texts = new Queue<string>();
+    using go = new Event();
+    assertEquals(String(lock), "Lock(owner=None)");
+    const guard = await lock.acquire();
+    assertEquals(String(lock), "Lock(owner=MainProcess)");
+    guard.release();
+    const worker = inWorker(holdAndTell, [lock, 1, texts, go]);
+    assertMatch(await texts.get(W), /^Lock\(owner=MainProcess\|Worker \d+\)$/);
+    assertMatch(String(lock), /^Lock\(owner=SomeOtherThread \d+\)$/);
+    go.set();
+    await worker.done;
+    worker.terminate();
+    go.clear();
+    const child = await new Process({ target: holdAndTell, args: [lock, 1, texts, go], name: "P1" }).start();
+    assertEquals(await texts.get(W), "Lock(owner=P1)");
+    assertEquals(String(lock), `Lock(owner=SomeOtherProcess ${child.pid})`);
+    go.set();
+    assertEquals(await child.join(W), 0);
+  });
+
+  it("LOCK-02 is acquired once, and released once", async () => {
+    using lock = new Lock();
+    await lock.acquire();
+    assertEquals(lock.locked(), true);
+    assertStrictEquals(lock.tryAcquire(), null);
+    lock.release();
+    assertEquals(lock.locked(), false);
+    assertThrows(() => lock.release(), RangeError, "not held");
+  });
+
+  it("LOCK-04 is a scope", async () => {
+    using lock = new Lock();
+    {
+      using guard = await lock.acquire();
+      assertEquals(guard.abandoned, false);
+    }
+    assertEquals(lock.locked(), false);
+  });
+
+  it("serves 100 of 1,000 waiters in order when the rest abort at random", async () => {
+    using lock = new Lock();
+    const guard = await lock.acquire();
+    const order: number[] = [];
+    const controllers = Array.from({ length: 1000 }, () => new AbortController());
+    const keep = new Set<number>();
+    while (keep.size < 100) keep.add(Math.floor(Math.random() * 1000));
+    const waits = controllers.map(({ signal }, i) =>
+      lock.acquire({ signal }).then(
+        (own) => {
+          order.push(i);
+          own.release();
+        },
+        (error) => assertInstanceOf(error, DOMException),
+      )
+    );
+    // Some leave while nobody is served, some while others are.
+    const leave = controllers.map((_, i) => i).filter((i) => !keep.has(i)).sort(() => Math.random() - 0.5);
+    for (const i of leave.splice(0, 600)) controllers[i].abort();
+    guard.release();
+    while (leave.length > 0) {
+      for (const i of leave.splice(0, 50)) controllers[i].abort();
+      await turn();
+    }
+    await Promise.all(waits);
+    assert(order.length >= 100);
+    assertEquals(order, [...order].sort((a, b) => a - b));
+    assertEquals([...keep].filter((i) => !order.includes(i)), []);
+    assertEquals(lock.locked(), false);
+  });
+
+  timed("lets no waiter starve while others come by", 60_000, async () => {
+    using lock = new Lock();
+    using stop = new Event();
+    using counter = new Semaphore(0);
+    const join = await startIn({ processes: 2 }, barge, [lock, stop, counter]);
+    await within(STALL_MS, "the crowd", () => counter.getValue() > 100);
+    const longest: number[] = [];
+    for (let i = 0; i < 50; i++) {
+      const started = performance.now();
+      const guard = await lock.acquire(W);
+      longest.push(performance.now() - started);
+      guard.release();
+      await pause(2);
+    }
+    stop.set();
+    await join();
+    // Far below the 100 ms after which waiters look by themselves, were nobody to wake them; a busy machine may take its time now and then.
+    longest.sort((a, b) => a - b);
+    assertLess(longest[40], 60, longest.map((ms) => ms.toFixed(1)).join(" "));
+    assertLess(longest[49], 5000);
+  });
+
+  timed("is kept by a terminated Worker as long as its thread runs", 60_000, async () => {
+    using lock = new Lock();
+    using ready = new Semaphore(0);
+    const ms = 1500;
+    const worker = inWorker(holdInLoop, [lock, ready, ms]);
+    await ready.acquire(W);
+    const started = performance.now();
+    worker.terminate();
+    const guard = await lock.acquire(W);
+    // Deno's goes on in its loop to the end, Bun's ends at once.
+    const { Bun } = globalThis as { Bun?: unknown };
+    if (Bun === undefined) assertGreaterOrEqual(performance.now() - started, ms / 2);
+    assertEquals(guard.abandoned, true);
+    guard.release();
   });
 
   it("excludes each other's processes", async () => {
@@ -212,6 +338,67 @@ describe("Semaphore", () => {
     await waits[3];
   });
 
+  it("SEM-01 counts up and down, and above its first value", async () => {
+    using semaphore = new Semaphore(2);
+    const values = [];
+    for (let i = 0; i < 2; i++) {
+      await semaphore.acquire();
+      values.push(semaphore.getValue());
+    }
+    assertEquals(semaphore.tryAcquire(), false);
+    for (let i = 0; i < 4; i++) {
+      semaphore.release();
+      values.push(semaphore.getValue());
+    }
+    assertEquals(values, [1, 0, 1, 2, 3, 4]);
+    assertEquals(String(semaphore), "Semaphore(value=4)");
+  });
+
+  it("SEM-02 a bounded one does not rise above its first value", async () => {
+    using semaphore = new BoundedSemaphore(2);
+    await semaphore.acquire();
+    await semaphore.acquire();
+    assertEquals(semaphore.getValue(), 0);
+    assertEquals(semaphore.tryAcquire(), false);
+    assertThrows(() => semaphore.release(3), RangeError, "2 is the most");
+    semaphore.release(2);
+    assertEquals(semaphore.getValue(), 2);
+    assertThrows(() => semaphore.release(), RangeError, "2 is the most");
+    assertEquals(String(semaphore), "BoundedSemaphore(value=2, max=2)");
+    assertThrows(() => new BoundedSemaphore(0), RangeError, "0");
+    assertEquals(new BoundedSemaphore().getValue(), 1);
+  });
+
+  for (const id of ["LOOP-09", "LOOP-11"] as const) {
+    timed(`${id} lets the loop turn, in a child`, 40_000, async () => {
+      using semaphore = id === "LOOP-09" ? new Semaphore(1) : new BoundedSemaphore(2);
+      using seen = new Queue<unknown>();
+      const child = await new Process({ target: useSemaphore, args: [semaphore, seen] }).start();
+      const { values, tried, ticks, took, over } = await seen.get(W) as Record<string, unknown>;
+      assertEquals(await child.join(W), 0);
+      assertEquals(values, id === "LOOP-09" ? [1, 2, 1, 0, 0, 1] : [2, 1, 0, 0, 1, 2]);
+      assertEquals(tried, false);
+      assert(took as number >= 995 && took as number < 3000, `${took} ms`);
+      assert(ticks as number > 100, `${ticks} ticks`);
+      assertEquals(over, id === "LOOP-09" ? null : "RangeError");
+    });
+  }
+
+  it("runs a function with a permit, and gives it back", async () => {
+    for (const semaphore of [new Semaphore(2), new Semaphore(2, { robust: true })]) {
+      let inside = 0;
+      await Promise.all(Array.from({ length: 20 }, () =>
+        semaphore.run(async () => {
+          assert(++inside <= 2);
+          await turn();
+          inside--;
+        })));
+      await assertRejects(() => semaphore.run(() => Promise.reject(new RangeError("inside"))), RangeError);
+      assertEquals(semaphore.getValue(), 2);
+      semaphore[Symbol.dispose]();
+    }
+  });
+
   it("loses no permit to a time-out or an abort", async () => {
     using semaphore = new Semaphore(0);
     const late = assertRejects(() => semaphore.acquire({ timeout: 10 }), TimeoutError);
@@ -252,6 +439,73 @@ describe("Semaphore", () => {
     await Promise.all(waits);
     assertEquals(order, Array.from({ length: 100 }, (_, i) => i * 10));
     assertEquals(semaphore.getValue(), 0);
+  });
+});
+
+describe("robust Semaphore", () => {
+  it("belongs to who acquired it", async () => {
+    using semaphore = new Semaphore(2, { robust: true });
+    await semaphore.acquire();
+    assertEquals(semaphore.tryAcquire(), true);
+    assertEquals([semaphore.getValue(), semaphore.tryAcquire()], [0, false]);
+    await assertRejects(() => semaphore.acquire({ timeout: 10 }), TimeoutError);
+    const waiting = [semaphore.acquire(W), semaphore.acquire(W)];
+    assertThrows(() => semaphore.release(3), RangeError, "has 2 of its permits");
+    semaphore.release(2);
+    await Promise.all(waiting);
+    semaphore.release(2);
+    assertThrows(() => semaphore.release(), RangeError, "has 0 of its permits");
+    assertEquals(semaphore.getValue(), 2);
+  });
+
+  for (const Kind of [Semaphore, BoundedSemaphore]) {
+    timed(`${Kind.name} gets the permits of the dead back, all and no more`, 60_000, async () => {
+      using semaphore = new Kind(3, { robust: true });
+      using ready = new Queue<string>();
+      for (let round = 0; round < 3; round++) {
+        const child = await new Process({ target: holdPermits, args: [semaphore, 2, ready] }).start();
+        await ready.get(W);
+        await semaphore.acquire();
+        assertEquals([semaphore.getValue(), semaphore.tryAcquire()], [0, false]);
+        const waiting = [semaphore.acquire(W), semaphore.acquire(W)];
+        child.kill();
+        await Promise.all(waiting);
+        assertEquals(await child.join(W), -9);
+        assertEquals([semaphore.getValue(), semaphore.tryAcquire()], [0, false]);
+        semaphore.release(3);
+        assertEquals(semaphore.getValue(), 3);
+      }
+    });
+  }
+
+  timed("a plain one loses them, as POSIX's", 40_000, async () => {
+    using semaphore = new Semaphore(3);
+    using ready = new Queue<string>();
+    const child = await new Process({ target: holdPermits, args: [semaphore, 2, ready] }).start();
+    await ready.get(W);
+    child.kill();
+    assertEquals(await child.join(W), -9);
+    assertEquals(semaphore.getValue(), 1);
+  });
+
+  timed("excludes each other's processes and Workers", 60_000, async () => {
+    using semaphore = new Semaphore(1, { robust: true });
+    using counter = new Semaphore(0);
+    const join = await startIn({ processes: 2, workers: 1 }, addAlone, [semaphore, counter, 150]);
+    await Promise.all([addAlone(semaphore, counter, 150), addAlone(semaphore, counter, 150)]);
+    await join();
+    assertEquals(counter.getValue(), 750);
+    assertEquals(semaphore.getValue(), 1);
+  });
+
+  it("is given up with the last handle", async () => {
+    using queue = new Queue<Semaphore>();
+    const semaphore = new Semaphore(1, { robust: true });
+    await semaphore.acquire();
+    await queue.put(semaphore);
+    semaphore[Symbol.dispose]();
+    using same = await queue.get(W);
+    assertEquals(same.getValue(), 1);
   });
 });
 

@@ -1,6 +1,12 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { addToEventFd, createEventFd, takeFromEventFd } from "../../platform/linux/eventfd.ts";
+import {
+  addToEventFd,
+  createEventFd,
+  describeEventFd,
+  takeFromEventFd,
+  tryTakeFromEventFd,
+} from "../../platform/linux/eventfd.ts";
 import {
   closeFd,
   isCloexec,
@@ -71,6 +77,24 @@ if (osName === "linux") {
       assertEquals(addToEventFd(fd, 2n ** 64n - 2n), true);
       assertEquals(addToEventFd(fd, 1), false);
       closeFd(fd);
+    });
+
+    it("is taken from without blocking, though it be a blocking one", () => {
+      const fd = createEventFd({ value: 2, semaphore: true, nonblocking: false });
+      assertEquals([1, 2, 3].map(() => tryTakeFromEventFd(fd)), [1n, 1n, null]);
+      const begin = performance.now();
+      assertEquals(waitReadable(fd, 20.5), false);
+      assert(performance.now() - begin >= 20.5);
+      assertEquals(describeEventFd(fd)?.eventFd, true);
+      assertEquals(describeEventFd(fd)?.semaphore ?? true, true);
+      closeFd(fd);
+      for (const call of [tryTakeFromEventFd, describeEventFd]) {
+        assertEquals(assertThrows(() => call(fd), SystemError).code, "EBADF");
+      }
+      const all = createEventFd({ value: 3 });
+      assertEquals(describeEventFd(all)?.semaphore ?? false, false);
+      assertEquals(tryTakeFromEventFd(all), 3n);
+      closeFd(all);
     });
 
     it("is a semaphore on request, and a child of any language can post it", () => {

@@ -17,6 +17,7 @@ describe("the import check", () => {
     assertEquals(checkFile("multiprocessing/a.ts", 'import { x } from "../platform/mod.ts";\n'), []);
     assertEquals(checkFile("patch/mod.ts", 'export * from "../multiprocessing/mod.ts";\n'), []);
     assertEquals(checkFile("mod.ts", 'export * from "./multiprocessing/mod.ts";\n'), []);
+    assertEquals(checkFile("mod.ts", 'export * from "./patch/api.ts";\n'), []);
   });
 
   it("finds an import against the arrow, in every form", () => {
@@ -26,6 +27,7 @@ describe("the import check", () => {
     expectComplaint("platform/a.ts", "import { a } from '../multiprocessing/mod.ts';\n", "arrow");
     expectComplaint("multiprocessing/a.ts", 'export * from "../patch/mod.ts";\n', "arrow");
     expectComplaint("multiprocessing/a.ts", 'import { q } from "../mod.ts";\n', "arrow");
+    expectComplaint("patch/a.ts", 'import { q } from "../mod.ts";\n', "arrow");
     expectComplaint("ffi/a.ts", 'const load = () => import("../platform/mod.ts");\n', "arrow");
   });
 

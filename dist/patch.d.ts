@@ -1,0 +1,2 @@
+// Generated from the sources by scripts/build.mjs. Do not edit.
+export * from "../patch/api.ts";
