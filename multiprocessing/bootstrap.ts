@@ -21,6 +21,7 @@ import "./synchronize.ts";
 import "./queues.ts";
 import "./shared_memory.ts";
 import "./sharedctypes.ts";
+import "./connection.ts";
 
 const PARENT_CHECK_MS = 100;
 

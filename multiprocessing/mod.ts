@@ -3,6 +3,9 @@ export * from "./errors.ts";
 export { task } from "./task.ts";
 export * from "./synchronize.ts";
 export * from "./queues.ts";
+export * from "./connection.ts";
+export { wait } from "./wait.ts";
+export type { Readiness, Waitable } from "./core/waitable.ts";
 export { EventFdSemaphore, type EventFdSemaphoreOptions } from "./foreign/eventfd_semaphore.ts";
 export { NamedSemaphore, type NamedSemaphoreOptions } from "./foreign/named_semaphore.ts";
 export {

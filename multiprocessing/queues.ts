@@ -37,6 +37,7 @@ import {
   type WaitOptions,
 } from "./core/waits.ts";
 import { afterTurn, isDue } from "./core/turns.ts";
+import { kWaitable, LOOK, type Readiness, type Waitable } from "./core/waitable.ts";
 import { Empty, Full, ShutDown } from "./errors.ts";
 
 const QUEUE_BYTES = 512;
@@ -254,9 +255,10 @@ function getSource(core: QueueCore): Source<Taken> {
     }
   };
   return {
-    attempt: (woken) => {
+    attempt: (woken, item) => {
       // Others may wait that nobody will set the flag for: it was cleared to wake this agent.
       if (woken) Atomics.store(m, core.block + Q_GETTERS, 1);
+      if (item === LOOK) return core.hasItem() || core.flags !== 0 ? taken(undefined) : NOTHING;
       return attempt();
     },
     mark: () => {
@@ -330,7 +332,7 @@ function limits({ maxSize = 0, maxBytes = 0 }: QueueOptions): (m: Int32Array, bl
  * console.log(await queue.get());
  * ```
  */
-export class Queue<T = unknown> extends Handle implements AsyncIterable<T> {
+export class Queue<T = unknown> extends Handle implements AsyncIterable<T>, Waitable {
   readonly #core: QueueCore;
 
   /** Makes an empty queue. @throws {RangeError} a limit that is no whole number from 0 to 2^31 - 1 */
@@ -467,6 +469,16 @@ export class Queue<T = unknown> extends Handle implements AsyncIterable<T> {
   shutdown(options: { immediate?: boolean } = {}): void {
     if (this.disposed) this.checkLive("shut down");
     this.#core.shutdown(options.immediate === true ? QF_SHUTDOWN | QF_IMMEDIATE : QF_SHUTDOWN);
+  }
+
+  /** @ignore */
+  get [kWaitable](): Readiness {
+    if (this.disposed) this.checkLive("wait for");
+    const core = this.#core;
+    return {
+      isReady: () => core.hasItem() || core.flags !== 0,
+      whenReady: (w) => core.getters.wait(w, Infinity, LOOK),
+    };
   }
 
   /** Lets go of the queue in this agent: what was put stays for the others. */

@@ -31,6 +31,13 @@ const output = new Map([
     "it ended with 0",
     "the event loop turned: true",
   ]],
+  ["pipe.ts", [
+    "the first is ready: true with 1000000",
+    "within 10 ms: 0 are",
+    "closed, it ends with 0",
+    "killed, it is the end: true",
+    "and nobody receives: EPIPE",
+  ]],
   ["queue.ts", [
     "sum of 1 to 1000: 500500",
     "maker ended with 0",
