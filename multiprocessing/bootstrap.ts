@@ -19,6 +19,9 @@ import { findTask } from "./task.ts";
 // Handles of every kind may stand in the arguments.
 import "./synchronize.ts";
 import "./queues.ts";
+import "./shared_memory.ts";
+import "./sharedctypes.ts";
+import "./connection.ts";
 
 const PARENT_CHECK_MS = 100;
 

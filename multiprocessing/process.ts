@@ -20,6 +20,7 @@ import { agentAt } from "./core/agents.ts";
 import { clearTimeout, now, setTimeout } from "./core/clock.ts";
 import { A_PARENT, A_PID } from "./core/layout.ts";
 import { CHILD_ARENA_FD, CHILD_SENTINEL_FD, current, type Session } from "./core/session.ts";
+import { kWaitable, type Readiness, type Waitable } from "./core/waitable.ts";
 import { checkWait, type SyncWaitOptions, type WaitOptions } from "./core/waits.ts";
 import { TimeoutError } from "./errors.ts";
 import type { Launch } from "./launch.ts";
@@ -94,6 +95,21 @@ interface Running {
 let counter = 0;
 const active = new Set<Process<never[]>>();
 
+/** Ready once its process has ended. */
+class ProcessSentinel implements Waitable {
+  readonly [kWaitable]: Readiness;
+  readonly #text: string;
+
+  constructor(text: string, isReady: () => boolean, whenReady: (w: WaitOptions) => Promise<unknown>) {
+    this.#text = text;
+    this[kWaitable] = { isReady, whenReady };
+  }
+
+  toString(): string {
+    return this.#text;
+  }
+}
+
 /**
  * A process that runs a function.
  *
@@ -118,6 +134,7 @@ export class Process<A extends unknown[] = unknown[]> {
   #running: Running | undefined;
   #exitCode: number | null = null;
   #closed = false;
+  #sentinel: Waitable | undefined;
 
   /** A process for a task. @throws {TypeError} the target is neither a task nor a URL */
   constructor(init: TaskProcessOptions<A>);
@@ -224,7 +241,10 @@ export class Process<A extends unknown[] = unknown[]> {
       const { promise, resolve } = Promise.withResolvers<number>();
       const forget = session.onClose(() => sentinel!.close());
       this.#running = { session, token: place.token, pid, sentinel, exited: promise, resolve, forget };
-      if (this.#daemon) sentinel.unref();
+      if (this.#daemon) {
+        sentinel.unref();
+        session.daemons.add(pid);
+      }
       active.add(this as unknown as Process<never[]>);
       return this;
     } catch (error) {
@@ -258,6 +278,7 @@ export class Process<A extends unknown[] = unknown[]> {
     // "gone": somebody else in this process waited for all children; what it ended with is lost.
     this.#exitCode = status === "gone" ? 255 : status;
     active.delete(this as unknown as Process<never[]>);
+    running.session.daemons.delete(running.pid);
     running.forget();
     running.sentinel.close();
     // Who joins it finds what it held free, and what it was part of without it.
@@ -367,6 +388,20 @@ export class Process<A extends unknown[] = unknown[]> {
     const { target, args = [] } = this.#options;
     if (target instanceof URL) throw new TypeError("Cannot run a module in this process: import it instead");
     return target(...args as A);
+  }
+
+  /** What `wait` takes to wait for its end. @throws {TypeError} it was not started, or it was closed */
+  get sentinel(): Waitable {
+    this.#checkOpen();
+    const running = this.#running;
+    if (running === undefined) {
+      throw new TypeError(`Cannot wait for the end of ${this.name}: it was not started; await start() first`);
+    }
+    return this.#sentinel ??= new ProcessSentinel(
+      `sentinel of ${this.name}`,
+      () => this.#poll(),
+      (w) => this.join(w),
+    );
   }
 
   /** Its process number; undefined before it was started. */

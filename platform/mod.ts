@@ -61,10 +61,13 @@ export type { OpenFileOptions } from "./posix/files.ts";
 export { isByteLocked, lockByte, unlockByte } from "./posix/life.ts";
 export {
   fillRandom,
+  LONGEST_MEMORY_NAME,
   mapShared,
   openNamedMemory,
+  showMemory,
   truncateFd,
   unlinkNamedMemory,
+  unmap,
   unmapShared,
 } from "./posix/memory.ts";
 export type { OpenNamedMemoryOptions } from "./posix/memory.ts";
@@ -202,6 +205,20 @@ export function reopen(fd: number, path?: string): number {
  */
 export function openOf(pid: number, fd: number, path?: string): number {
   return mechanisms().memory.openOf(pid, fd, path);
+}
+
+/**
+ * Gives a named object its size, and real pages from `from` to `to`, where the system limits these: call it piece by piece, from 0 upwards. Takes
+ * about 0.28 ms a MiB on Linux, and no time on Darwin.
+ *
+ * @param fd from {@linkcode openNamedMemory}, which made the object
+ * @param from where the piece begins, in bytes
+ * @param to where it ends
+ * @param size of the whole object, which it has from the first piece on
+ * @throws {SystemError} ENOSPC: the file system of such objects is full
+ */
+export function sizeNamedMemory(fd: number, from: number, to: number, size: number): void {
+  mechanisms().memory.sizeNamed(fd, from, to, size);
 }
 
 /** What tells a file from others, and its size. */

@@ -46,6 +46,11 @@ export interface SharedMemoryMechanism {
   reopen(fd: number, path?: string): number;
   /** The same for a descriptor of another process of the same user. */
   openOf(pid: number, fd: number, path?: string): number;
+  /**
+   * Gives a named object its size, and real pages from `from` to `to` of it; ENOSPC instead of a later SIGBUS where the system has a limit for
+   * these. Legal from 0 upwards, by the object's maker.
+   */
+  sizeNamed(fd: number, from: number, to: number, size: number): void;
   /** What tells this file from others. */
   fileIdentity(fd: number): FileIdentity;
 }

@@ -111,7 +111,7 @@ async function suite(runtime, file, forced) {
   const before = new Set(traces(mark, folder));
   const args = runtime === "deno"
     ? ["test", "-A", "--no-prompt", "--no-check", "--v8-flags=--expose-gc", file]
-    : ["test", "--timeout", "120000", `./${file}`];
+    : ["test", "--timeout", String(Math.max(120_000, LIMIT_MS)), `./${file}`];
   const { code, output } = await run(programs[runtime], args, {
     env: {
       GEVENTMP_TEST_MARK: mark,

@@ -39,6 +39,13 @@ const output = new Map([
     "it ended with 0",
     "the event loop turned: true",
   ]],
+  ["pipe.ts", [
+    "the first is ready: true with 1000000",
+    "within 10 ms: 0 are",
+    "closed, it ends with 0",
+    "killed, it is the end: true",
+    "and nobody receives: EPIPE",
+  ]],
   ["queue.ts", [
     "sum of 1 to 1000: 500500",
     "maker ended with 0",
@@ -48,6 +55,12 @@ const output = new Map([
     "after the shutdown: true",
   ]],
   ["semaphore.ts", ["visits: 6", "never more than two at once: true", "permits left: 2"]],
+  ["shared_memory.ts", [
+    "squared: 300000 and all are 9: true",
+    "the last owner is alive: true",
+    "it wrote: hello by name",
+    "a view of closed memory: 0",
+  ]],
   ["worker_thread.ts", [
     "the main thread may not block: true",
     "the Worker joined the session: true",

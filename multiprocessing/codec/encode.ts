@@ -59,6 +59,16 @@ export interface Encoded {
    */
   writePart(target: Uint8Array, offset: number, from: number, to: number): void;
   /**
+   * The message without its large buffers, copied, and these buffers, not copied: what `decode` takes as `source` and `apart`, so that a large
+   * buffer goes straight to where it is to stay.
+   *
+   * @throws {TypeError} When the message is no longer valid.
+   */
+  parts(): {
+    rest: Uint8Array;
+    buffers: { /** Where in `rest` it was taken out. */ at: number; data: Uint8Array }[];
+  };
+  /**
    * Makes the message outlive the next `encode()`, by a copy of everything but its large buffers.
    *
    * @throws {TypeError} When it is too late: the message is no longer valid.
@@ -74,7 +84,7 @@ const SHORT_STRING = 32;
 /** Strings of this length and more, in UTF-16 units, become a piece of their own. */
 const LARGE_STRING = 65536;
 /** Buffers of this size and more, in bytes, are not copied into the scratch. */
-const LARGE_BUFFER = 1024;
+export const LARGE_BUFFER = 1024;
 /**
  * Arrays longer than this travel without their named properties: to learn that there are none takes JavaScriptCore
  * 80 ns an element, which is more than all else that is done for it.
@@ -104,6 +114,8 @@ interface Piece {
   readonly at: number;
   readonly data: Uint8Array;
   readonly byteLength: number;
+  /** Whether it is a buffer of the value, rather than text. */
+  readonly isBuffer: boolean;
 }
 
 /** A buffer of the message, and the range of it that the message needs. */
@@ -398,7 +410,7 @@ function writeLongString(text: string): void {
     if (at + 16 > capacity) grow(16);
     bytes[at++] = 0x8d;
     writeVarint(data.byteLength);
-    addPiece(data);
+    addPiece(data, false);
     return;
   }
   if (at + 3 * length + 16 > capacity) grow(3 * length + 16);
@@ -427,12 +439,12 @@ function writeWideString(text: string): void {
     target[to + 1] = code >> 8;
     to += 2;
   }
-  if (large) addPiece(target);
+  if (large) addPiece(target, false);
   else at = to;
 }
 
-function addPiece(data: Uint8Array): void {
-  (pieces ??= []).push({ at, data, byteLength: data.byteLength });
+function addPiece(data: Uint8Array, isBuffer: boolean): void {
+  (pieces ??= []).push({ at, data, byteLength: data.byteLength, isBuffer });
   pieceBytes += data.byteLength;
 }
 
@@ -1078,7 +1090,7 @@ function writeBuffers(list: readonly BufferUse[]): void {
     if (resizable) writeVarint(buffer.maxByteLength);
     const data = new Uint8Array(buffer, begin, size);
     if (size >= LARGE_BUFFER) {
-      addPiece(data);
+      addPiece(data, true);
     } else {
       if (at + size > capacity) grow(size);
       bytes.set(data, at);
@@ -1194,6 +1206,29 @@ class Message implements Encoded {
       if (start >= to) return;
     }
     copy(this.#bytes, scratchAt, this.#size - scratchAt);
+  }
+
+  parts(): { rest: Uint8Array; buffers: { at: number; data: Uint8Array }[] } {
+    this.#check();
+    const pieces = this.#pieces ?? [];
+    const inBuffers = pieces.reduce((sum, { isBuffer, byteLength }) => isBuffer ? sum + byteLength : sum, 0);
+    const rest = new Uint8Array(this.byteLength - inBuffers);
+    const buffers: { at: number; data: Uint8Array }[] = [];
+    let from = 0;
+    let inPieces = 0;
+    let at = 0;
+    for (const { at: pieceAt, data, byteLength, isBuffer } of pieces) {
+      if (isBuffer) {
+        const end = pieceAt + inPieces;
+        this.writePart(rest, at, from, end);
+        at += end - from;
+        from = end + byteLength;
+        buffers.push({ at, data });
+      }
+      inPieces += byteLength;
+    }
+    this.writePart(rest, at, from, this.byteLength);
+    return { rest, buffers };
   }
 
   keep(): void {

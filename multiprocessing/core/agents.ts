@@ -17,6 +17,7 @@ import {
   A_GEN,
   A_HELD,
   A_KIND,
+  A_LEAVING,
   A_PARENT,
   A_PID,
   A_TID,
@@ -25,6 +26,7 @@ import {
   AGENTS,
   GEN_MASK,
   H_NEXT_SLOT,
+  K_DIRECTION,
   K_QUEUE,
   KIND_WORKER,
   MAX_AGENTS,
@@ -96,7 +98,7 @@ export class Agents {
       // Before PID says that the slot counts: what is left of a Worker would make this agent look dead.
       m[at + A_PARENT] = parent;
       m[at + A_FD] = fd;
-      for (const word of [A_KIND, A_TID, A_TSTART, A_HELD, A_EXIT]) m[at + word] = 0;
+      for (const word of [A_KIND, A_TID, A_TSTART, A_HELD, A_EXIT, A_LEAVING]) m[at + word] = 0;
       if (m[at + A_GEN] === 0) m[at + A_GEN] = 1;
       Atomics.store(m, at + A_PID, processId());
       crashPoint("agent.taken");
@@ -223,7 +225,8 @@ export class Agents {
     if (s.phase === "queues") {
       // First, as what lies in a lane, or was taken from it, counts as held until the lane says that its agent is gone.
       s.next = arena.visitBlocks(s.next, (block, head) => {
-        if (arena.kind(block) === K_QUEUE) this.#scrub(block, token, head);
+        const kind = arena.kind(block);
+        if (kind === K_QUEUE || kind === K_DIRECTION) this.#scrub(block, token, head);
       }, more);
       if (s.next !== 0) return false;
       s.phase = "blocks";

@@ -77,6 +77,7 @@ export class Arena {
   readonly #freeIn: Uint16Array;
   readonly #empty: number[] = CLASS_BYTES.map(() => 0);
   #searchFrom = FIRST_SPAN;
+  #i64: BigInt64Array | undefined;
 
   /** @param bytes address space to map once and for ever: the most that the file may grow to */
   constructor(fd: number, bytes: number) {
@@ -87,6 +88,11 @@ export class Arena {
     this.i32 = new Int32Array(buffer);
     this.u8 = new Uint8Array(buffer);
     this.#freeIn = new Uint16Array(bytes / SPAN_BYTES);
+  }
+
+  /** The same memory by 64-bit words, made when first needed. */
+  get i64(): BigInt64Array {
+    return this.#i64 ??= new BigInt64Array(this.buffer);
   }
 
   /** Unmaps. Every view of the arena is detached first, so that a late use throws instead of crashing. */

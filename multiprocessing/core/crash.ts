@@ -64,6 +64,20 @@ export const CRASH_POINTS = [
   "lease.again", // an item that came back is leased again, its message still the last taker's
   "lease.ended", // acknowledged, its message not freed
   "lease.returned", // given back, or returned by a reaper, RETURNS not raised
+  "memory.named", // a named object exists, nothing says that it is the session's
+  "memory.noted", // noted, no size and no pages yet
+  "memory.unlinked", // its name is gone, still noted
+  "pipe.kept", // a pipe's end is made, and keeps one of its directions
+  "pipe.ended", // an end is condemned, those who wait at the other are not yet woken
+  "pipe.letGo", // they are, and the end keeps its directions no longer
+  "transfer.made", // a large message's block is made, no record speaks of it
+  "transfer.announced", // one does
+  "transfer.begun", // its receiver stands in it, and the record is not yet done
+  "transfer.filled", // a slot is written, not yet counted
+  "transfer.taken", // a slot is read, not yet counted
+  "transfer.done", // the message is received, its sender does not know
+  "transfer.abandoned", // the receiver stepped back, the sender does not know
+  "transfer.again", // the sender begins again, and has not yet said so
 ] as const;
 export type CrashPoint = typeof CRASH_POINTS[number];
 

@@ -42,6 +42,11 @@ export interface Existing {
   readonly generation: number;
 }
 
+/** A block that this agent holds, for a handle's constructor to adopt. The handle then has that hold. */
+export function existing(session: Session, held: { block: Block; held: Held; generation: number }): Existing {
+  return { [NEW]: true, session, ...held };
+}
+
 /** Whether a constructor was called to make a handle to a block that exists. */
 export function isExisting(value: unknown): value is Existing {
   return typeof value === "object" && value !== null && NEW in value;
@@ -52,14 +57,24 @@ export const denoInspect: unique symbol = Symbol.for("Deno.customInspect");
 /** @ignore */
 export const nodeInspect: unique symbol = Symbol.for("nodejs.util.inspect.custom");
 
+/**
+ * What copies an object, `structuredClone` and `postMessage` above all, reads its enumerable properties. A handle has this one, so that it is refused
+ * instead of arriving as an empty object.
+ */
+const UNCOPYABLE: PropertyDescriptor = {
+  enumerable: true,
+  get(this: Handle): never {
+    throw new TypeError(
+      `Cannot copy this ${this.constructor.name}: a handle does not travel by structuredClone or postMessage yet; pass it as an argument of a Process or put it in a Queue`,
+    );
+  },
+};
+
 /** Base of all handles. Disposing lets go of this agent's reference, never of the others'. */
 export abstract class Handle implements Disposable {
-  /** @ignore */
-  protected readonly session: Session;
-  /** @ignore */
-  protected readonly block: Block;
-  /** @ignore */
-  protected readonly held: Held;
+  readonly #session: Session;
+  readonly #block: Block;
+  readonly #held: Held;
   readonly #kind: number;
   readonly #generation: number;
   readonly #reference: Reference;
@@ -71,33 +86,49 @@ export abstract class Handle implements Disposable {
     bytes: number,
     fill: (m: Int32Array, block: Block) => void,
   ) {
+    Object.defineProperty(this, "handle", UNCOPYABLE);
     this.#kind = kind;
     if (existing === null) {
-      this.session = current();
-      const m = this.session.arena.i32;
-      const made = this.session.references.create(kind, bytes, (block) => fill(m, block));
-      this.block = made.block;
-      this.held = made.held;
+      this.#session = current();
+      const m = this.#session.arena.i32;
+      const made = this.#session.references.create(kind, bytes, (block) => fill(m, block));
+      this.#block = made.block;
+      this.#held = made.held;
       this.#generation = made.generation;
     } else {
-      this.session = existing.session;
-      this.block = existing.block;
-      this.held = existing.held;
+      this.#session = existing.session;
+      this.#block = existing.block;
+      this.#held = existing.held;
       this.#generation = existing.generation;
     }
-    this.#reference = { session: this.session, block: this.block, released: false };
+    this.#reference = { session: this.#session, block: this.#block, released: false };
     dropped.register(this, this.#reference, this.#reference);
+  }
+
+  /** @ignore */
+  protected get session(): Session {
+    return this.#session;
+  }
+
+  /** @ignore */
+  protected get block(): Block {
+    return this.#block;
+  }
+
+  /** @ignore */
+  protected get held(): Held {
+    return this.#held;
   }
 
   /** How the handle travels inside a message. @ignore */
   [kHandle](): HandleId {
     this.checkLive("send");
-    return { kind: this.#kind, block: this.block, generation: this.#generation };
+    return { kind: this.#kind, block: this.#block, generation: this.#generation };
   }
 
   /** @ignore */
   get disposed(): boolean {
-    return this.#reference.released || this.session.closed;
+    return this.#reference.released || this.#session.closed;
   }
 
   /** @ignore */
@@ -107,7 +138,7 @@ export abstract class Handle implements Disposable {
         `Cannot ${what} this ${this.constructor.name}: it was disposed in this agent; use the handle before its "using" scope ends`,
       );
     }
-    if (this.session.closed) {
+    if (this.#session.closed) {
       throw new TypeError(
         `Cannot ${what} this ${this.constructor.name}: its session was disposed in this agent`,
       );
@@ -136,6 +167,19 @@ export abstract class Handle implements Disposable {
   }
 }
 
+/** Kinds whose blocks contain an object of another kind, by that kind. */
+const containers = new Map<number, Set<number>>();
+
+/** Has blocks of kind `outer` contain an object of kind `inner`, as a value contains its lock: then a handle of that kind may be to such a block. */
+export function contains(outer: number, inner: number): void {
+  const outers = containers.get(inner) ?? new Set();
+  containers.set(inner, outers.add(outer));
+}
+
+function mayBeTo(kind: number, block: number): boolean {
+  return kind === block || containers.get(kind)?.has(block) === true;
+}
+
 type Reviver = (existing: Existing) => Handle;
 const revivers = new Map<number, Reviver>();
 
@@ -151,11 +195,11 @@ export function revive(kind: number, block: Block, generation: number): object {
   const { arena } = session;
   if (
     make === undefined || block >= arena.i32.length || !arena.isLive(block, generation) ||
-    arena.kind(block) !== kind
+    !mayBeTo(kind, arena.kind(block))
   ) {
     throw new TypeError(
       `Cannot receive a handle: its object (kind ${kind}, block ${block}) does not exist any more, or belongs to another session; the sender must keep its handle until the message was received, or send it within one session`,
     );
   }
-  return make({ [NEW]: true, session, block, held: session.references.hold(block), generation });
+  return make(existing(session, { block, held: session.references.hold(block), generation }));
 }

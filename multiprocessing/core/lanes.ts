@@ -35,6 +35,7 @@ import {
   DONE,
   FREE,
   K_BLOB,
+  K_DIRECTION,
   K_LANE,
   K_QUEUE,
   K_RING,
@@ -102,6 +103,9 @@ const LANE_BYTES = 128;
 function unitsOf(messageBytes: number): number {
   return ((RC_HEADER_BYTES + messageBytes + 31) >>> 5) << 1;
 }
+
+/** What a lane takes: bytes, and the handles that travel with them. */
+export type Message = Pick<Encoded, "byteLength" | "handles" | "writeTo">;
 
 /** This agent's writing end. */
 export class Producer {
@@ -172,7 +176,7 @@ export class Producer {
   }
 
   /** Writes a message and publishes it. @throws {RangeError} when the arena is at its cap */
-  put(message: Encoded): void {
+  put(message: Message): void {
     const m = this.#m;
     const { arena, references } = this.#session;
     const length = message.byteLength;
@@ -220,7 +224,7 @@ export class Producer {
     return this.#ring + (((position - this.#base) & this.#mask) << 2);
   }
 
-  #writeBlob(message: Encoded): Block {
+  #writeBlob(message: Message): Block {
     const { arena } = this.#session;
     const block = arena.allocate(BL_DATA * 4 + message.byteLength);
     message.writeTo(arena.u8, (block + BL_DATA) * 4);
@@ -447,11 +451,26 @@ export class Consumer {
     Atomics.compareExchange(m, at + RC_STATE, claim, isKept(lane, m[at + RC_NUMBER]) ? DONE : COMMITTED);
   }
 
-  /** Whether there is a record to take. */
-  hasRecord(): boolean {
-    const found = this.#findFirst();
-    this.#m[this.#node + N_HAZARD] = 0;
-    return found;
+  /**
+   * Whether there is a record to take.
+   *
+   * @param isVoid says of a message that lies in its record that nobody wants it any more: it is dropped
+   */
+  hasRecord(isVoid?: (offset: number, byteLength: number) => boolean): boolean {
+    const m = this.#m;
+    try {
+      while (this.#findFirst()) {
+        const { at } = this.#found;
+        if (
+          isVoid === undefined || (m[at + RC_FLAGS] & RF_BLOB) !== 0 ||
+          !isVoid(at * 4 + RC_HEADER_BYTES, m[at + RC_LENGTH])
+        ) return true;
+        if (Atomics.compareExchange(m, at + RC_STATE, COMMITTED, DONE) === COMMITTED) this.#advance();
+      }
+      return false;
+    } finally {
+      m[this.#node + N_HAZARD] = 0;
+    }
   }
 
   #advance(): void {
@@ -694,7 +713,7 @@ export function installLanes(session: Session): void {
       const queue = m[lane + LN_QUEUE];
       if (
         m[lane + B_OWNER] === dead &&
-        !(isLive(queue, K_QUEUE) && isLinked(queue + Q_LANES, LN_NEXT, lane))
+        !((isLive(queue, K_QUEUE) || isLive(queue, K_DIRECTION)) && isLinked(queue + Q_LANES, LN_NEXT, lane))
       ) {
         finishLane(session, lane);
         arena.discard(lane, head);

@@ -34,6 +34,8 @@ export const H_GENERATION = 8;
 export const H_DIRTY = 9;
 /** Where the next slot search starts. A hint. */
 export const H_NEXT_SLOT = 10;
+/** 1 once a named object was made: then the last member to leave looks for names to remove. */
+export const H_NAMES = 16;
 
 // ── agent table ────────────────────────────────────────────────────────────────────────────────────────────────────
 //
@@ -80,6 +82,8 @@ export const A_PARENT = 10;
 export const A_WOKEN_AT = 11;
 /** Exit code of a child plus a flag, written by the child before it ends by itself: exit code | 0x10000. */
 export const A_EXIT = 12;
+/** 1 when the agent is about to end, or to leave: it will do nothing any more, and others need not count it as a member. */
+export const A_LEAVING = 13;
 
 export const BELL_AWAKE = 0;
 export const BELL_ARMED = 1;
@@ -161,6 +165,13 @@ export const K_BOUNDED = 10;
 export const K_EVENT = 11;
 export const K_CONDITION = 12;
 export const K_BARRIER = 13;
+export const K_SHARED_MEMORY = 20;
+export const K_SHARED_NAME = 21;
+export const K_VALUE = 22;
+export const K_ARRAY = 23;
+export const K_DIRECTION = 48;
+export const K_END = 49;
+export const K_TRANSFER = 50;
 
 // ── nodes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 //
@@ -171,6 +182,7 @@ export const K_BARRIER = 13;
 //                (by the lane's producer, for a handle inside a queue item: AUX is written while RAISING stands)
 //         IN_FLIGHT | lane -> token -> 0, or back (by anyone who finds that the item was taken: AUX is looked at again while its token stands)
 //         0 -> IN_FLIGHT | condition: a live condition keeps its lock -> 0 (by who frees the condition, or finds that it is gone)
+//         0 -> IN_FLIGHT | end: a live pipe end keeps its directions -> 0 (by who frees the end)
 // CHANNEL: 0 idle; else ticket << 2 | state of the agent's first waiter
 //         0 -> WAITING(ticket) owner · WAITING -> WOKEN waker, by compare-exchange · any -> WAITING or 0 owner
 //         WAITING_SYNC: as WAITING, of an agent that blocks in a synchronous call
@@ -220,11 +232,17 @@ export function nodesOf(kind: number): Nodes | null {
     case K_BOUNDED:
     case K_EVENT:
     case K_LAUNCH:
+    case K_SHARED_MEMORY:
+    case K_VALUE:
+    case K_ARRAY:
+    case K_END:
+    case K_TRANSFER:
       return SYNC_NODES;
     case K_CONDITION:
     case K_BARRIER:
       return CALL_NODES;
     case K_QUEUE:
+    case K_DIRECTION:
       return QUEUE_NODES;
     default:
       return null;
@@ -460,6 +478,37 @@ export const BL_BYTES = 6;
 export const BL_LEASE = 7;
 export const BL_DATA = 16;
 
+// ── shared memory with a name ──────────────────────────────────────────────────────────────────────────────────────
+//
+// The object is the system's, not the arena's. Two kinds of block speak of it, with the same words: K_SHARED_MEMORY, what a handle refers to; and
+// K_SHARED_NAME, which has no nodes: that the session made the name, and is to remove it at its end.
+//
+// | of the object made by shm_open                        | killed after it                                                       |
+// |--------------------------------------------------------|-----------------------------------------------------------------------|
+// | it has a name and no size                              | an empty object stays: nobody can tell that it is not somebody else's |
+// | K_SHARED_NAME is live, with what identifies the object | the session's last member removes the name                            |
+// | it has its size, then its pages                        | the same                                                              |
+// | unlinked                                               | its maker's reaper, or else the last member, finds that it has no name |
+// | K_SHARED_NAME: LIVE -> DYING -> FREE                   | freed by the reaper                                                   |
+/** Device and number of the object, two words each. */
+export const SM_DEVICE = 32;
+export const SM_INODE = 34;
+/** Bytes of the name, which follows, in UTF-8 and without the slash. */
+export const SM_NAME_BYTES = 36;
+export const SM_NAME = 37;
+
+// ── value and array ────────────────────────────────────────────────────────────────────────────────────────────────
+//
+// Both begin as a re-entrant lock does (O_WORD, O_TICKET and O_FLOW): a handle to that lock is a handle to the same block.
+/** A value's one word, or two, changed by atomic instructions of that width: integers of up to 32 bits in one, all else in two. */
+export const V_CELL = 8;
+/** Which type it has: its index in the list of all. */
+export const V_TYPE = 10;
+/** An array's type and its length in bytes; its elements follow. */
+export const AR_TYPE = 8;
+export const AR_BYTES = 9;
+export const AR_DATA = 32;
+
 // launch: what a child is to run; held by parent and child
 export const LA_BYTES = 4;
 export const LA_DATA = 32;
@@ -504,3 +553,48 @@ export const LS_FREE = 0;
 export const LS_TAKEN = 1;
 export const LS_HELD = 2;
 export const LS_RETURNED = 3;
+
+// ── pipe ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+//
+// A pipe is one or two directions, each a queue (the words and nodes above, of kind K_DIRECTION), and two ends. An end is a block of its own, so
+// that its nodes say who has that end: when nobody has, it is freed, and that is what the other side finds. An end keeps its directions.
+/** In a direction: its receiving and its sending end, each a block and its generation. Set before anybody else sees the pipe. */
+export const D_RECEIVER = 20;
+export const D_SENDER = 22;
+/** In an end: the direction that it receives from and the one that it sends to, 0 if none, each with its generation; 0 once let go. */
+export const EN_IN = 4;
+export const EN_OUT = 6;
+
+// transfer: a message too large to lie in a direction. Its sender fills slots that its receiver empties; a record in the direction says that it
+// waits to be received, and may say so more than once: who changes RECEIVER from 0 is the receiver, whatever became of the record.
+//
+// | word        | change                     | by whom                                                                          |
+// |-------------|----------------------------|----------------------------------------------------------------------------------|
+// | TR_STATE    | OPEN -> DONE               | the receiver, when it hands the whole message to its program                     |
+// |             | OPEN -> CANCELLED          | the sender, at a time-out or abort; who scrubs the dead sender                   |
+// | TR_RECEIVER | 0 -> token                 | who receives; it has a node in the block by then                                 |
+// |             | token -> TR_ABANDONED      | the receiver, when it lets go of its end; who scrubs the dead receiver           |
+// |             | TR_ABANDONED -> 0          | the sender, once FILLED and TAKEN are 0: it sends again from the first byte      |
+// | TR_FILLED   | + 1                        | the sender, when a slot is written                                               |
+// | TR_TAKEN    | + 1                        | the receiver, when a slot is read                                                |
+// | TR_*_WAITS  | set / cleared              | as a queue's waiters flag: who waits / who then wakes                            |
+export const TR_STATE = 4;
+export const TR_RECEIVER = 6;
+export const TR_SENDER = 7;
+export const TR_FILLED = 8;
+export const TR_TAKEN = 9;
+/** How the message is cut into parts. */
+export const TR_KIND = 10;
+/** Bytes of the first part, and of the message, each as the two halves of a float. Never change. */
+export const TR_FIRST = 32;
+export const TR_LENGTH = 34;
+export const TR_SENDER_WAITS = 36;
+export const TR_RECEIVER_WAITS = 37;
+export const TR_DATA = 64;
+export const TR_OPEN = 0;
+export const TR_DONE = 1;
+export const TR_CANCELLED = 2;
+export const TR_ABANDONED = -1;
+/** Bytes of a slot, and how many there are. A piece never crosses from one part of a message into the next. */
+export const TR_SLOT_BYTES = 512 * 1024;
+export const TR_SLOTS = 4;

@@ -17,6 +17,7 @@ import {
   getenv,
   getSharedEnv,
   isByteLocked,
+  killProcess,
   lockByte,
   mapShared,
   onlineCpus,
@@ -29,6 +30,8 @@ import {
   setCloexec,
   setSharedEnv,
   sharedPath,
+  signals,
+  sleepSync,
   threadId,
   threadStartTime,
   unmapShared,
@@ -46,12 +49,13 @@ import {
 import { SessionError } from "../errors.ts";
 import { Arena, type ArenaUse } from "./arena.ts";
 import { agentAt, Agents } from "./agents.ts";
-import { setTimeout } from "./clock.ts";
+import { now, setTimeout } from "./clock.ts";
 import { armCrashFromEnvironment } from "./crash.ts";
 import {
   A_BELL_INFO,
   A_GEN,
   A_KIND,
+  A_LEAVING,
   A_PARENT,
   A_PID,
   A_TID,
@@ -74,8 +78,10 @@ import {
   TOKEN_SLOT_MASK,
 } from "./layout.ts";
 import { holders } from "./holders.ts";
+import { hasNames, removeNames } from "./names.ts";
 import { References } from "./references.ts";
 import { TICK_MS, Waits } from "./waits.ts";
+import type { Window } from "./windows.ts";
 
 /** Where {@linkcode spawnRecord} has a child find its arena and its sentinel. */
 export const CHILD_ARENA_FD = 3;
@@ -88,6 +94,8 @@ const LARGEST_CAP_MIB = 4096;
 const SESSION_VARIABLE = "GEVENTMP_SESSION";
 const CHILD_VARIABLE = "GEVENTMP_CHILD";
 const PAGE = 4096;
+/** How long a process that ends waits for its daemons, when something is left to do for the last member. */
+const DAEMONS_END_MS = 100;
 
 /** Where somebody holds the arena open. */
 interface Member {
@@ -151,7 +159,10 @@ export class Session {
   /** Whether this agent has left. */
   closed = false;
   readonly #exits: (() => void)[] = [];
-  #exitWatched = false;
+  /** What shows memory that this agent's end in the session takes away. */
+  readonly windows: Set<Window> = new Set();
+  /** Numbers of the children that end with this process. */
+  readonly daemons: Set<number> = new Set();
   readonly #closers = new Set<() => void | Promise<void>>();
 
   private constructor(
@@ -207,7 +218,11 @@ export class Session {
     // Programs that no Process of ours started have no parent that reaps them.
     if (o.inherited && o.slot < 0) this.agents.reapAll();
     // A memfd goes with its last member; what has a name must be removed by it.
-    if (o.path !== null) this.#watchExit();
+    onExit(() => {
+      if (this.closed) return;
+      for (const work of this.#exits) work();
+      this.#exit();
+    });
   }
 
   /** Joins the session that the environment names, or makes one. */
@@ -336,17 +351,6 @@ export class Session {
   /** What is done when this process ends by itself or by an exit call: synchronously, and while the arena is still there. */
   atExit(work: () => void): void {
     this.#exits.push(work);
-    this.#watchExit();
-  }
-
-  #watchExit(): void {
-    if (this.#exitWatched) return;
-    this.#exitWatched = true;
-    onExit(() => {
-      if (this.closed) return;
-      for (const work of this.#exits) work();
-      if (this.#path !== null) this.#leave();
-    });
   }
 
   /** What the arena holds now, for tests and inspection. */
@@ -380,21 +384,65 @@ export class Session {
     return this.agents.all().every((token) => this.agents.isDead(token) || token === this.token);
   }
 
-  #leave(): void {
+  /** Whether something has a name that outlives the session unless its last member removes it. */
+  get #hasLeftovers(): boolean {
+    return this.#path !== null || hasNames(this.arena);
+  }
+
+  /** At the process's end. */
+  #exit(): void {
+    if (!this.#hasLeftovers) return;
+    // They are killed by this end anyway, and could not do what the last member does.
+    for (const pid of this.daemons) killProcess(pid, signals.SIGKILL);
+    const patience = this.daemons.size > 0 ? DAEMONS_END_MS : 0;
+    if (this.#path !== null) this.#leave(isMainThread(), patience);
+    else if (this.#isLast(isMainThread(), patience)) removeNames(this.arena);
+  }
+
+  /**
+   * Whether no other member is left who could remove what has a name. Of several that end at the same time, each says so before it looks at the
+   * others: so at least one sees that it is the last.
+   *
+   * @param withProcess whether all agents of this process end with this one
+   * @param patience how long others may take to end, in milliseconds
+   */
+  #isLast(withProcess: boolean, patience: number): boolean {
+    const m = this.arena.i32;
+    const pid = processId();
+    for (const token of this.agents.all()) {
+      const at = agentAt(token);
+      if (token === this.token || (withProcess && m[at + A_PID] === pid)) Atomics.store(m, at + A_LEAVING, 1);
+    }
+    const staying = (token: number): boolean =>
+      Atomics.load(m, agentAt(token) + A_LEAVING) === 0 && !this.agents.isDead(token);
+    for (const until = now() + patience; this.agents.all().some(staying);) {
+      if (now() >= until) return false;
+      sleepSync(1);
+    }
+    return true;
+  }
+
+  #leave(withProcess = false, patience = 0): void {
     this.waits.close(new SessionError("Cannot go on waiting: this agent left the session"));
+    const last = this.#hasLeftovers && this.#isLast(withProcess, patience);
+    if (last) removeNames(this.arena);
     this.closed = true;
     holders().delete(this.waits);
+    for (const window of [...this.windows]) window.close();
     this.#doorbell?.close();
     if (this.#path !== null) removeFile(this.#bellName(this.token));
     this.ringers.close();
     this.arena.leave();
     this.agents.leave();
-    const last = this.#path !== null && this.#isAlone();
     // Nobody will reap those who are dead by now, a terminated Worker say.
-    if (last) { for (const dead of this.agents.all()) removeFile(this.#bellName(dead)); }
+    if (last && this.#path !== null) {
+      for (const dead of this.agents.all()) {
+        removeFile(this.#bellName(dead));
+      }
+    }
     closeFd(this.arena.fd);
     this.arena.unmap();
-    if (last) removeShared(this.#path!);
+    if (last && this.#path !== null) removeShared(this.#path);
     if (!this.inherited) unsetSharedEnv(SESSION_VARIABLE);
   }
 }

@@ -35,6 +35,7 @@ import {
 import { Leases } from "../core/leases.ts";
 import type { Held } from "../core/references.ts";
 import type { Session } from "../core/session.ts";
+import { LOOK } from "../core/waitable.ts";
 import { NodeCursor, NOTHING, type Source, WaitList } from "../core/waits.ts";
 import { Empty, Full, ShutDown, TimeoutError } from "../errors.ts";
 
@@ -219,6 +220,11 @@ export class QueueCore {
       (this.#leases.returned().items > 0 || this.#consumer.hasRecord());
   }
 
+  /** Whether a get would be over at once. */
+  isReady(): boolean {
+    return this.hasItem() || this.flags !== 0;
+  }
+
   /** Puts a message if there is room. @throws {ShutDown} */
   offer(message: Encoded): boolean {
     const m = this.#m;
@@ -358,7 +364,7 @@ export class QueueCore {
   }
 
   passGetter(): void {
-    if (Atomics.load(this.#m, this.block + Q_GETTERS) !== 0 && (this.hasItem() || this.flags !== 0)) {
+    if (Atomics.load(this.#m, this.block + Q_GETTERS) !== 0 && this.isReady()) {
       this.wakeGetter();
     }
   }
@@ -427,11 +433,12 @@ function getSource(core: QueueCore): Source<Taken> {
     attempt: (woken, item) => {
       // Others may wait that nobody will set the flag for: it was cleared to wake this agent.
       if (woken) Atomics.store(m, core.block + Q_GETTERS, 1);
+      if (item === LOOK) return core.isReady() ? taken(undefined) : NOTHING;
       return attempt(item);
     },
     mark: () => {
       Atomics.store(m, core.block + Q_GETTERS, 1);
-      return core.hasItem() || core.flags !== 0;
+      return core.isReady();
     },
     reserve: () => {},
     pass: () => {

@@ -6,6 +6,7 @@
 import type { Existing } from "../core/handle.ts";
 import { QF_IMMEDIATE, QF_SHUTDOWN, QT_QUEUE } from "../core/layout.ts";
 import { afterTurn, isDue } from "../core/turns.ts";
+import { kWaitable, LOOK, type Readiness, type Waitable } from "../core/waitable.ts";
 import { checkWait, NOTHING, type SyncWaitOptions, type WaitOptions } from "../core/waits.ts";
 import { Empty, Full, ShutDown } from "../errors.ts";
 import { BaseQueue, type QueueOptions } from "./base_queue.ts";
@@ -28,7 +29,7 @@ const NO_OPTIONS: WaitOptions = {};
  * console.log(await queue.get());
  * ```
  */
-export class Queue<T = unknown> extends BaseQueue<T> implements AsyncIterable<T> {
+export class Queue<T = unknown> extends BaseQueue<T> implements AsyncIterable<T>, Waitable {
   /** Makes an empty queue. @throws {RangeError} a limit that is no whole number up to 2^31 - 1 */
   constructor(options?: QueueOptions);
   /** @ignore */
@@ -138,6 +139,16 @@ export class Queue<T = unknown> extends BaseQueue<T> implements AsyncIterable<T>
   shutdown(options: { immediate?: boolean } = {}): void {
     this.checkUsable("shut down");
     this.core.shutdown(options.immediate === true ? QF_SHUTDOWN | QF_IMMEDIATE : QF_SHUTDOWN);
+  }
+
+  /** @ignore */
+  get [kWaitable](): Readiness {
+    if (this.disposed) this.checkUsable("wait for");
+    const { core } = this;
+    return {
+      isReady: () => core.isReady(),
+      whenReady: (w) => core.getters.wait(w, Infinity, LOOK),
+    };
   }
 
   /** Items as they come, until the queue is shut down and empty. */

@@ -5,6 +5,7 @@
  */
 import { check, errno, SystemError } from "../../ffi/mod.ts";
 import { sharedFiles } from "../posix/shared_file.ts";
+import { truncateFd } from "../posix/memory.ts";
 import { libc } from "../posix/system.ts";
 import type { FileIdentity, SharedMemoryMechanism } from "../types.ts";
 import { constants, structs } from "./constants.ts";
@@ -49,6 +50,10 @@ export const darwinMemory: SharedMemoryMechanism = sharedFiles({
       darwinLibc.fcntlBlock(fd, constants.F_PUNCHHOLE, hole),
       `F_PUNCHHOLE of ${length} bytes at ${offset}`,
     );
+  },
+  sizeNamed(fd: number, from: number, _to: number, size: number): void {
+    // The size can be set once; pages come from the system's memory when they are touched, as any others (pshm_truncate in xnu's posix_shm.c).
+    if (from === 0) truncateFd(fd, size);
   },
   fileIdentity: sizeAndIdentity,
 });

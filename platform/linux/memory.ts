@@ -4,7 +4,8 @@
  * @module
  */
 import { check, cString, errno, SystemError } from "../../ffi/mod.ts";
-import { sharedFiles } from "../posix/shared_file.ts";
+import { type SharedFileCalls, sharedFiles } from "../posix/shared_file.ts";
+import { truncateFd } from "../posix/memory.ts";
 import { architecture, libc } from "../posix/system.ts";
 import type { FileIdentity, SharedMemoryMechanism } from "../types.ts";
 import { constants, constantsByArchitecture, errnos, recentConstants, structs } from "./constants.ts";
@@ -26,7 +27,7 @@ export function statx(directory: number, path: string, mask: number): DataView |
     : new DataView(bytes.buffer);
 }
 
-const roomInFiles: Pick<SharedMemoryMechanism, "extend" | "punchHole" | "fileIdentity"> = {
+const roomInFiles: SharedFileCalls = {
   extend(fd: number, offset: number, length: number): void {
     for (;;) {
       // It returns the error number and leaves errno alone.
@@ -44,6 +45,11 @@ const roomInFiles: Pick<SharedMemoryMechanism, "extend" | "punchHole" | "fileIde
       linuxLibc.fallocate(fd, mode, offset, length),
       `a hole of ${length} bytes at ${offset}`,
     );
+  },
+  sizeNamed(fd: number, from: number, to: number, size: number): void {
+    // At once, so that nobody who attaches sees another size.
+    if (from === 0) truncateFd(fd, size);
+    if (to > from) roomInFiles.extend(fd, from, to - from);
   },
   fileIdentity(fd: number): FileIdentity {
     const found = statx(fd, "", constants.STATX_INO | constants.STATX_SIZE);

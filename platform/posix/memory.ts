@@ -5,7 +5,7 @@
  */
 import { type Address, check, cString, errno, SystemError, viewAt } from "../../ffi/mod.ts";
 import type { SharedMapping } from "../types.ts";
-import { constants, errnos, libc } from "./system.ts";
+import { constants, errnos, libc, osName } from "./system.ts";
 
 /**
  * Maps a file for reading and writing, shared with every process that does. The length may go beyond the file's end,
@@ -44,7 +44,29 @@ export function unmapShared(mapping: SharedMapping): void {
   const length = mapping.buffer.byteLength;
   if (mapping.buffer.detached) return;
   mapping.buffer.transfer();
-  check("munmap", libc.munmap(mapping.address, length));
+  unmap(mapping.address, length);
+}
+
+/**
+ * Takes a mapping away whose buffer is detached, or collected.
+ *
+ * @param address as {@linkcode mapShared} returned it
+ * @param length as it was given to mapShared
+ * @throws {SystemError} the address is not what mapShared returned
+ */
+export function unmap(address: Address, length: number): void {
+  check("munmap", libc.munmap(address, length));
+}
+
+/**
+ * A buffer of its own for a part of a mapping, so that it can be detached while the mapping stays. `buffer.transfer()` detaches it, and must
+ * before the mapping goes.
+ *
+ * @param address where the part begins
+ * @param length in bytes, at least 1
+ */
+export function showMemory(address: Address, length: number): ArrayBuffer {
+  return viewAt(address, length);
 }
 
 /**
@@ -57,6 +79,9 @@ export function unmapShared(mapping: SharedMapping): void {
 export function fillRandom(address: Address, length: number): void {
   check("getentropy", libc.getentropy(address, length));
 }
+
+/** Bytes that a name for {@linkcode openNamedMemory} may have after its slash: NAME_MAX on Linux; Darwin's PSHMNAMLEN counts the slash. */
+export const LONGEST_MEMORY_NAME: number = osName === "darwin" ? 30 : 255;
 
 /** How {@linkcode openNamedMemory} opens. */
 export interface OpenNamedMemoryOptions {

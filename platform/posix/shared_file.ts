@@ -85,7 +85,10 @@ export function privateFolder(): string {
 }
 
 /** What a system's own calls must add. */
-export type SharedFileCalls = Pick<SharedMemoryMechanism, "extend" | "punchHole" | "fileIdentity">;
+export type SharedFileCalls = Pick<
+  SharedMemoryMechanism,
+  "extend" | "punchHole" | "sizeNamed" | "fileIdentity"
+>;
 
 /** Builds the mechanism from a system's own calls for room in a file. */
 export function sharedFiles(calls: SharedFileCalls): SharedMemoryMechanism {

@@ -20,9 +20,12 @@ import {
   reopen,
   sealShrink,
   sharedPath,
+  showMemory,
+  sizeNamedMemory,
   SystemError,
   truncateFd,
   unlinkNamedMemory,
+  unmap,
   unmapShared,
 } from "../../platform/mod.ts";
 
@@ -155,6 +158,42 @@ describe("platform: shared memory", () => {
     assertEquals(codeOf(() => openSharedPath(path)), "ENOENT");
     assertEquals(codeOf(() => openFile(path.slice(0, path.lastIndexOf("/")))), "ENOENT");
     closeFd(fd);
+  });
+
+  it("with a name has its size at once and its pages piece by piece", () => {
+    const name = `/geventmp-sized-${processId()}`;
+    const fd = openNamedMemory(name, { create: true });
+    try {
+      const size = 3 * pageSize() + 100;
+      sizeNamedMemory(fd, 0, pageSize(), size);
+      assertEquals(fileIdentity(fd).size, size);
+      sizeNamedMemory(fd, pageSize(), size, size);
+      assertEquals(fileIdentity(fd).size, size);
+      const mapping = mapShared(fd, size);
+      const bytes = new Uint8Array(mapping.buffer);
+      assertEquals(bytes.every((byte) => byte === 0), true);
+      assertEquals(codeOf(() => sizeNamedMemory(-1, 0, 1, 1)), "EBADF");
+      unmapShared(mapping);
+    } finally {
+      closeFd(fd);
+      unlinkNamedMemory(name);
+    }
+  });
+
+  it("is shown in part by a buffer that goes alone", () => {
+    withShared((fd) => {
+      extend(fd, 0, pageSize());
+      const mapping = mapShared(fd, pageSize());
+      const whole = new Uint8Array(mapping.buffer);
+      const part = showMemory(mapping.address + 64, 16);
+      const view = new Uint8Array(part);
+      view[15] = 9;
+      assertEquals([part.byteLength, whole[79]], [16, 9]);
+      part.transfer();
+      assertEquals([view.length, view[15], whole[79]], [0, undefined, 9]);
+      mapping.buffer.transfer();
+      unmap(mapping.address, pageSize());
+    });
   });
 
   it("may have a POSIX name", () => {

@@ -11,6 +11,7 @@
  *
  * @module
  */
+import process from "node:process";
 
 /** What a suite or a test may say about how it runs; a suite's options are its tests' defaults. */
 export interface TestOptions {
@@ -106,7 +107,8 @@ export interface It {
   skip(...args: ItArgs): void;
 }
 
-const DEFAULT_TIMEOUT_MS = 120_000;
+/** Long stress runs are the same tests with a larger number. */
+const DEFAULT_TIMEOUT_MS = process.env.GEVENTMP_STRESS === undefined ? 120_000 : 60 * 60_000;
 
 /** One test as a runner takes it. */
 interface RunnerTest {
