@@ -256,31 +256,51 @@ export class QueueCore {
    */
   #announce(byteLength: number): boolean {
     const m = this.#m;
-    const maxItems = m[this.block + Q_MAX_ITEMS];
-    const maxBytes = m[this.block + Q_MAX_BYTES];
-    const slot = this.session.token & TOKEN_SLOT_MASK;
     Atomics.store(m, this.node + N_ANNOUNCED, byteLength + 1);
     for (let tries = 0; tries < 100; tries++) {
-      const { items, bytes } = this.use();
-      let announced = 0;
-      let announcedBytes = 0;
-      let lower = false;
-      for (const c = new NodeCursor(m).start(this.block, QUEUE_NODES); c.next();) {
-        const size = c.at === this.node ? byteLength + 1 : Atomics.load(m, c.at + N_ANNOUNCED);
-        if (size === 0) continue;
-        announced++;
-        announcedBytes += size - 1;
-        if (c.at !== this.node && (Atomics.load(m, c.at + N_HOLDER) & TOKEN_SLOT_MASK) < slot) lower = true;
-      }
-      const fits = (maxItems === 0 || items + announced <= maxItems) &&
-        (maxBytes === 0 || bytes + announcedBytes <= maxBytes || items + announced === 1);
+      const { fits, others, lower } = this.#roomFor(byteLength);
       if (fits) return true;
-      if (announced === 1 || lower) break;
+      if (others === 0 || lower) break;
     }
     Atomics.store(m, this.node + N_ANNOUNCED, 0);
+    // Another may have seen the announcement, and gone to wait for what is free after all.
+    if (Atomics.load(m, this.block + Q_PUTTERS) !== 0) this.passPutter();
     return false;
   }
 
+  /** Whether an item fits beside what lies here and what others announce; how many these are, and whether one has a lower slot than this agent. */
+  #roomFor(byteLength: number): { fits: boolean; others: number; lower: boolean } {
+    const m = this.#m;
+    const maxItems = m[this.block + Q_MAX_ITEMS];
+    const maxBytes = m[this.block + Q_MAX_BYTES];
+    const slot = this.session.token & TOKEN_SLOT_MASK;
+    let { items, bytes } = this.use();
+    let others = 0;
+    let lower = false;
+    for (const c = new NodeCursor(m).start(this.block, QUEUE_NODES); c.next();) {
+      const size = Atomics.load(m, c.at + N_ANNOUNCED);
+      if (size === 0 || c.at === this.node) continue;
+      others++;
+      bytes += size - 1;
+      if ((Atomics.load(m, c.at + N_HOLDER) & TOKEN_SLOT_MASK) < slot) lower = true;
+    }
+    items += others + 1;
+    bytes += byteLength;
+    // An item of any size fits into an empty queue.
+    const fits = (maxItems === 0 || items <= maxItems) &&
+      (maxBytes === 0 || bytes <= maxBytes || items === 1);
+    return { fits, others, lower };
+  }
+
+  /**
+   * Whether a put of this message would find room: by the rule that the put itself goes by, or else one that is told of room and finds none would
+   * look for ever.
+   */
+  hasRoomFor(byteLength: number): boolean {
+    return !this.#bounded || this.#roomFor(byteLength).fits;
+  }
+
+  /** Whether there is room for a small item. */
   hasRoom(): boolean {
     const m = this.#m;
     const maxItems = m[this.block + Q_MAX_ITEMS];
@@ -460,9 +480,9 @@ function putSource(core: QueueCore): Source<unknown> {
         return error;
       }
     },
-    mark: () => {
+    mark: (_woken, item) => {
       Atomics.store(m, core.block + Q_PUTTERS, 1);
-      return core.hasRoom() || core.flags !== 0;
+      return core.flags !== 0 || core.hasRoomFor((item as Encoded).byteLength);
     },
     reserve: () => {},
     pass: () => {
