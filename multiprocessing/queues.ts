@@ -23,6 +23,7 @@ import {
   QF_IMMEDIATE,
   QF_SHUTDOWN,
   QUEUE_NODES,
+  RC_HEADER_BYTES,
   TOKEN_SLOT_MASK,
 } from "./core/layout.ts";
 import type { Block } from "./core/arena.ts";
@@ -139,7 +140,11 @@ class QueueCore {
     const producer = this.#producer ??= Producer.open(this.session, this.block, this.node);
     if (!this.#bounded) producer.put(message);
     else {
-      if (!this.#announce(message.byteLength)) return false;
+      if (!this.#announce(message.byteLength)) {
+        // Another putter may sleep because this one had announced.
+        if (Atomics.load(m, this.block + Q_PUTTERS) !== 0) this.passPutter();
+        return false;
+      }
       try {
         producer.put(message);
       } finally {
@@ -163,31 +168,49 @@ class QueueCore {
    */
   #announce(byteLength: number): boolean {
     const m = this.#m;
-    const maxItems = m[this.block + Q_MAX_ITEMS];
-    const maxBytes = m[this.block + Q_MAX_BYTES];
-    const slot = this.session.token & TOKEN_SLOT_MASK;
-    Atomics.store(m, this.node + N_ANNOUNCED, byteLength + 1);
+    Atomics.store(m, this.node + N_ANNOUNCED, RC_HEADER_BYTES + byteLength);
     for (let tries = 0; tries < 100; tries++) {
-      const { items, bytes } = this.use();
-      let announced = 0;
-      let announcedBytes = 0;
-      let lower = false;
-      for (const c = new NodeCursor(m).start(this.block, QUEUE_NODES); c.next();) {
-        const size = c.at === this.node ? byteLength + 1 : Atomics.load(m, c.at + N_ANNOUNCED);
-        if (size === 0) continue;
-        announced++;
-        announcedBytes += size - 1;
-        if (c.at !== this.node && (Atomics.load(m, c.at + N_HOLDER) & TOKEN_SLOT_MASK) < slot) lower = true;
-      }
-      const fits = (maxItems === 0 || items + announced <= maxItems) &&
-        (maxBytes === 0 || bytes + announcedBytes <= maxBytes || items + announced === 1);
+      const { fits, others, lower } = this.#room(byteLength);
       if (fits) return true;
-      if (announced === 1 || lower) break;
+      if (others === 0 || lower) break;
     }
     Atomics.store(m, this.node + N_ANNOUNCED, 0);
     return false;
   }
 
+  /** Whether there is room for a message, beside what others have announced, and who they are: how many, and whether a slot is lower. */
+  #room(byteLength: number): { fits: boolean; others: number; lower: boolean } {
+    const m = this.#m;
+    const maxItems = m[this.block + Q_MAX_ITEMS];
+    const maxBytes = m[this.block + Q_MAX_BYTES];
+    const slot = this.session.token & TOKEN_SLOT_MASK;
+    let others = 0;
+    let othersBytes = 0;
+    let lower = false;
+    for (const c = new NodeCursor(m).start(this.block, QUEUE_NODES); c.next();) {
+      const size = c.at === this.node ? 0 : Atomics.load(m, c.at + N_ANNOUNCED);
+      if (size === 0) continue;
+      others++;
+      othersBytes += size;
+      if ((Atomics.load(m, c.at + N_HOLDER) & TOKEN_SLOT_MASK) < slot) lower = true;
+    }
+    // After the announcements, as a put publishes first: so it is seen twice, or once, and never missed.
+    const { items, bytes } = this.use();
+    const fits = (maxItems === 0 || items + others < maxItems) &&
+      (maxBytes === 0 || bytes + othersBytes + RC_HEADER_BYTES + byteLength <= maxBytes ||
+        items + others === 0);
+    return { fits, others, lower };
+  }
+
+  /**
+   * Whether a put of so many bytes would find room now. Decided as {@linkcode offer} decides it: a waiter that finds room here and is refused
+   * there looks again and again, and never sleeps.
+   */
+  fits(byteLength: number): boolean {
+    return this.#room(byteLength).fits;
+  }
+
+  /** Whether the queue is below its limits. */
   hasRoom(): boolean {
     const m = this.#m;
     const maxItems = m[this.block + Q_MAX_ITEMS];
@@ -225,7 +248,7 @@ class QueueCore {
   }
 
   passPutter(): void {
-    if (Atomics.load(this.#m, this.block + Q_PUTTERS) !== 0 && (this.hasRoom() || this.flags !== 0)) {
+    if (Atomics.load(this.#m, this.block + Q_PUTTERS) !== 0 && (this.fits(0) || this.flags !== 0)) {
       this.wakePutter();
     }
   }
@@ -283,9 +306,9 @@ function putSource(core: QueueCore): Source<unknown> {
         return error;
       }
     },
-    mark: () => {
+    mark: (_woken, item) => {
       Atomics.store(m, core.block + Q_PUTTERS, 1);
-      return core.hasRoom() || core.flags !== 0;
+      return core.fits((item as Encoded).byteLength) || core.flags !== 0;
     },
     reserve: () => {},
     pass: () => {

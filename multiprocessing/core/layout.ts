@@ -383,7 +383,7 @@ export const LN_NEXT = 5;
 export const LN_PRODUCER = 6;
 /** Where the next record will be, in 16-byte units. Storing it publishes what is before: the producer's one commit. */
 export const LN_WRITE = 7;
-/** Where the first record that is not done is. Compare-exchange forwards by consumers. */
+/** All records before it are done, and perhaps some behind it. Compare-exchange forwards by consumers. */
 export const LN_READ = 8;
 /** Oldest ring that may still be read. Compare-exchange by consumers when READ has passed its end. */
 export const LN_READ_RING = 9;
