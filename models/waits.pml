@@ -14,7 +14,7 @@
  * may be given up at any moment, as one that is still possible would keep a stuck state from being an end.
  * After a kill each agent has TICKS ticks after the last change that others made.
  */
-/* 2 or 3 */
+/* 2 to 4 */
 #ifndef AGENTS
 #define AGENTS 3
 #endif
@@ -95,6 +95,7 @@ byte ticksLeft[AGENTS];
   :: KILLS > kills -> \
     ticksLeft[0] = TICKS; \
     ticksLeft[1] = TICKS; \
+    ticksLeft[AGENTS - 2] = TICKS; \
     ticksLeft[AGENTS - 1] = TICKS \
   :: else \
   fi
@@ -335,6 +336,7 @@ active proctype world() {
     if
     :: who = 0
     :: who = 1
+    :: who = AGENTS - 2
     :: who = AGENTS - 1
     fi;
     d_step {

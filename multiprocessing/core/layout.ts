@@ -238,7 +238,7 @@ export function nodesOf(kind: number): Nodes | null {
 //          CALL_WAITING -> CALL_WOKEN            condition: who notifies · barrier: who finds that its round was passed
 //          CALL_WAITING -> CALL_REFUSED          barrier: who finds that its round is broken or reset
 //          CALL_WAITING -> 0                     the call's agent, at a time-out or abort; if that fails, the call was woken before
-//          CALL_WOKEN, CALL_REFUSED -> 0         the call's agent, once it knows
+//          CALL_WOKEN, CALL_REFUSED -> 0         the call's agent, once it knows; a condition's call once it has the lock back
 //          CALL_WOKEN -> CALL_WAITING            condition: the call's agent, before it blocks its thread, after it has notified another
 //          a dead agent's CALL_WOKEN -> 0        condition: the reaper, after it has notified another
 export const CALL_WAITING = 1;
