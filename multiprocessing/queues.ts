@@ -13,6 +13,7 @@ import {
   N_ANNOUNCED,
   N_CHANNEL,
   N_CHANNEL2,
+  N_HAZARD,
   N_HOLDER,
   Q_FLAGS,
   Q_GETTERS,
@@ -231,6 +232,16 @@ class QueueCore {
     return { items, bytes };
   }
 
+  /** Reaps those who died in the middle of a get or a put: nobody else may look at them, and an item or its place is theirs until then. */
+  check(isDead: (token: number) => boolean): void {
+    const m = this.#m;
+    for (const c = new NodeCursor(m).start(this.block, QUEUE_NODES); c.next();) {
+      if (Atomics.load(m, c.at + N_HAZARD) === 0 && Atomics.load(m, c.at + N_ANNOUNCED) === 0) continue;
+      const holder = Atomics.load(m, c.at + N_HOLDER);
+      if (holder > 0 && isDead(holder)) this.session.agents.reap(holder);
+    }
+  }
+
   wakeGetter(): void {
     Atomics.store(this.#m, this.block + Q_GETTERS, 0);
     this.session.waits.wakeNext(this.block, QUEUE_NODES, N_CHANNEL);
@@ -291,7 +302,7 @@ function getSource(core: QueueCore): Source<Taken> {
       Atomics.store(m, core.block + Q_GETTERS, 1);
       core.passGetter();
     },
-    check: () => {},
+    check: (isDead) => core.check(isDead),
   };
 }
 
@@ -315,7 +326,7 @@ function putSource(core: QueueCore): Source<unknown> {
       Atomics.store(m, core.block + Q_PUTTERS, 1);
       core.passPutter();
     },
-    check: () => {},
+    check: (isDead) => core.check(isDead),
   };
 }
 

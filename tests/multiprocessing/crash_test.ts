@@ -9,7 +9,7 @@ import { Condition, Lock, Process, Queue, session } from "../../multiprocessing/
 import { CRASH_POINTS } from "../../multiprocessing/core/crash.ts";
 import { current } from "../../multiprocessing/core/session.ts";
 import { killProcess, signals } from "../../platform/mod.ts";
-import { carryStopped, carryTwice } from "../fixtures/crash_tasks.ts";
+import { carryStopped, carryTwice, leaveTaker } from "../fixtures/crash_tasks.ts";
 import { isMeetingPoint, startMeeting } from "../fixtures/meeting.ts";
 import { dieNotified, leaveDying, waitFor } from "../fixtures/meeting_tasks.ts";
 import { journals, startChurn } from "../fixtures/survivor.ts";
@@ -56,6 +56,20 @@ describe("killed in a meeting at", () => {
       });
     }
   }
+});
+
+describe("an item", () => {
+  timed("is taken again though who took it was killed, and its parent was, too", 30_000, async () => {
+    const queue = new Queue<Uint8Array>();
+    const ready = new Queue<string>();
+    const child = await new Process({ target: leaveTaker, args: [queue, ready] }).start();
+    for (let i = 0; i < 2; i++) await ready.get({ timeout: STALL_MS });
+    assertEquals(await child.join({ timeout: STALL_MS }), -9);
+    assert(queue.tryPut(new Uint8Array(2000)));
+    await pause(200);
+    assertEquals((await queue.get({ timeout: STALL_MS })).length, 2000);
+    for (const each of [queue, ready]) each[Symbol.dispose]();
+  });
 });
 
 describe("a notification", () => {
