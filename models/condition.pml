@@ -14,7 +14,6 @@
  *   BROKEN_WITHDRAW  a time-out does not see that the call was woken
  *   BROKEN_CLOSE     the node is given back before the lock is taken back
  *   BROKEN_PASS      the reaper passes nothing on
- *   BROKEN_FIRST     the reaper forgets the call before it has notified another
  *   BROKEN_CHECK     nobody who waits looks whether those who were woken live
  */
 #ifndef ITEMS
@@ -156,11 +155,7 @@ inline reap() {
   };
   if
   :: took ->
-#ifdef BROKEN_FIRST
-    d_step { took = (state[dies] == WOKEN); state[dies] = IDLE };
-#else
     took = (state[dies] == WOKEN);
-#endif
 #ifndef BROKEN_PASS
     if
     :: took -> known = known | (1 << dies); notify(1, dies)

@@ -54,6 +54,11 @@
 #define KILLABLE(who) 1
 #endif
 
+/* Whether an agent waits on the channel that is looked at, where an object has two. */
+#ifndef SAME
+#define SAME(who) 1
+#endif
+
 #define NOBODY AGENTS
 
 /* N_CHANNEL of each agent's node: state and ticket. */
@@ -153,10 +158,10 @@ inline wakeNext() {
     :: k < AGENTS ->
       atomic {
         if
-        :: reaped[k] || state[k] == IDLE
+        :: reaped[k] || state[k] == IDLE || !SAME(k)
         /* Fresh: it is on its way. Or taken for slow, and then another is woken. */
-        :: !reaped[k] && state[k] == WOKEN -> best = NOBODY; lowest = 0; k = AGENTS + 1
-        :: !reaped[k] && state[k] == WOKEN && (SLOW || dead[k])
+        :: !reaped[k] && SAME(k) && state[k] == WOKEN -> best = NOBODY; lowest = 0; k = AGENTS + 1
+        :: !reaped[k] && SAME(k) && state[k] == WOKEN && (SLOW || dead[k])
         :: else ->
           if
           :: state[k] == WAITING && (best == NOBODY || ticket[k] < lowest) -> best = k; lowest = ticket[k]

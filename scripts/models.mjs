@@ -56,7 +56,6 @@ const CHECKS = {
       PASS: "AGENTS=3 KILLS=1",
       CHECK: "AGENTS=3 KILLS=1",
     },
-    brokenLonger: { FIRST: "AGENTS=4 KILLS=2" },
   },
   event: {
     holds: ["AGENTS=3"],
