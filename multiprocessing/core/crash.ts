@@ -41,7 +41,7 @@ export const CRASH_POINTS = [
   "call.claimed", // a call has its node, and does not wait yet
   "call.waiting", // the call's node says WAITING; a condition's lock is still held
   "call.woken", // a call is woken or refused, its agent not yet rung
-  "call.taken", // the call's agent knows, its node still says so
+  "call.taken", // the call's agent knows, and has a condition's lock back; its node still says so
   "condition.kept", // the condition is live, and does not keep its lock yet
   "condition.left", // the lock is free, the call not yet asleep
   "barrier.announced", // a call says that it arrives, and is not counted

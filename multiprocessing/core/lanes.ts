@@ -577,34 +577,42 @@ export class Consumer {
   }
 }
 
-/** What a lane holds: records and bytes that were put and are not done, and the number of the first of them. */
+/**
+ * What a lane holds: records and bytes from the first that is not done on, and the number of that. READ may lie before it: who was done with a
+ * record while an older one was not leaves READ to the next consumer, and a putter must not wait for that.
+ */
 export function laneUse(m: Int32Array, lane: Block): { items: number; bytes: number; first: number } {
-  for (;;) {
+  restart: for (;;) {
     const count = m[lane + LN_COUNT];
     const bytes = m[lane + LN_BYTES];
-    let position = Atomics.load(m, lane + LN_READ);
-    const read = position;
-    if (position === Atomics.load(m, lane + LN_WRITE)) return { items: 0, bytes: 0, first: count };
+    const read = Atomics.load(m, lane + LN_READ);
+    const write = Atomics.load(m, lane + LN_WRITE);
     let ring = Atomics.load(m, lane + LN_READ_RING);
-    if (position === Atomics.load(m, ring + R_END)) ring = Atomics.load(m, ring + R_NEXT);
-    const base = m[ring + R_BASE];
-    const size = 1 << (m[ring + R_LOG2] - 4);
-    let at = 0;
-    for (let steps = 0; steps < 2; steps++) {
-      if (((position - base) & (size - 1)) === 0) position = (position + RING_HEADER_UNITS) | 0;
-      at = ring + (((position - base) & (size - 1)) << 2);
-      if ((m[at + RC_STATE] & STATE_MASK) !== SKIP) break;
-      position = (position + m[at + RC_LENGTH]) | 0;
+    for (let position = read; position !== write;) {
+      const end = Atomics.load(m, ring + R_END);
+      const next = Atomics.load(m, ring + R_NEXT);
+      const base = m[ring + R_BASE];
+      const offset = (position - base) & ((1 << (m[ring + R_LOG2] - 4)) - 1);
+      const at = ring + (offset << 2);
+      const state = Atomics.load(m, at + RC_STATE) & STATE_MASK;
+      const length = m[at + RC_LENGTH];
+      const number = m[at + RC_NUMBER];
+      const before = m[at + RC_BYTES];
+      // Overwritten or freed meanwhile? Then READ has moved.
+      if (Atomics.load(m, lane + LN_READ) !== read) continue restart;
+      if (position === end) ring = next;
+      else if (offset === 0) position = (position + RING_HEADER_UNITS) | 0;
+      else if (state === SKIP) position = (position + length) | 0;
+      else if (state === DONE) position = (position + unitsOf(length)) | 0;
+      else {
+        return {
+          items: Math.max(0, (count - number) | 0),
+          bytes: Math.max(0, (bytes - before) | 0),
+          first: number,
+        };
+      }
     }
-    const number = m[at + RC_NUMBER];
-    const before = m[at + RC_BYTES];
-    // Overwritten meanwhile? Then READ has moved.
-    if (Atomics.load(m, lane + LN_READ) !== read) continue;
-    return {
-      items: Math.max(0, (count - number) | 0),
-      bytes: Math.max(0, (bytes - before) | 0),
-      first: number,
-    };
+    return { items: 0, bytes: 0, first: count };
   }
 }
 

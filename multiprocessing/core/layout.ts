@@ -258,7 +258,7 @@ export function nodesOf(kind: number): Nodes | null {
 //          CALL_WAITING -> CALL_WOKEN            condition: who notifies · barrier: who finds that its round was passed
 //          CALL_WAITING -> CALL_REFUSED          barrier: who finds that its round is broken or reset
 //          CALL_WAITING -> 0                     the call's agent, at a time-out or abort; if that fails, the call was woken before
-//          CALL_WOKEN, CALL_REFUSED -> 0         the call's agent, once it knows
+//          CALL_WOKEN, CALL_REFUSED -> 0         the call's agent, once it knows; a condition's call once it has the lock back
 //          CALL_WOKEN -> CALL_WAITING            condition: the call's agent, before it blocks its thread, after it has notified another
 //          a dead agent's CALL_WOKEN -> 0        condition: the reaper, after it has notified another
 export const CALL_WAITING = 1;
@@ -418,7 +418,7 @@ export const LN_NEXT = 5;
 export const LN_PRODUCER = 6;
 /** Where the next record will be, in 16-byte units. Storing it publishes what is before: the producer's one commit. */
 export const LN_WRITE = 7;
-/** Where the first record that is not done is. Compare-exchange forwards by consumers. */
+/** All records before it are done, and perhaps some behind it. Compare-exchange forwards by consumers. */
 export const LN_READ = 8;
 /** Oldest ring that may still be read. Compare-exchange by consumers when READ has passed its end. */
 export const LN_READ_RING = 9;

@@ -30,6 +30,7 @@ import {
   QF_SHUTDOWN,
   QT_JOINABLE,
   QUEUE_NODES,
+  RC_HEADER_BYTES,
   TOKEN_SLOT_MASK,
 } from "../core/layout.ts";
 import { Leases } from "../core/leases.ts";
@@ -256,7 +257,7 @@ export class QueueCore {
    */
   #announce(byteLength: number): boolean {
     const m = this.#m;
-    Atomics.store(m, this.node + N_ANNOUNCED, byteLength + 1);
+    Atomics.store(m, this.node + N_ANNOUNCED, RC_HEADER_BYTES + byteLength);
     for (let tries = 0; tries < 100; tries++) {
       const { fits, others, lower } = this.#roomFor(byteLength);
       if (fits) return true;
@@ -274,21 +275,22 @@ export class QueueCore {
     const maxItems = m[this.block + Q_MAX_ITEMS];
     const maxBytes = m[this.block + Q_MAX_BYTES];
     const slot = this.session.token & TOKEN_SLOT_MASK;
-    let { items, bytes } = this.use();
     let others = 0;
+    let othersBytes = 0;
     let lower = false;
     for (const c = new NodeCursor(m).start(this.block, QUEUE_NODES); c.next();) {
-      const size = Atomics.load(m, c.at + N_ANNOUNCED);
-      if (size === 0 || c.at === this.node) continue;
+      const size = c.at === this.node ? 0 : Atomics.load(m, c.at + N_ANNOUNCED);
+      if (size === 0) continue;
       others++;
-      bytes += size - 1;
+      othersBytes += size;
       if ((Atomics.load(m, c.at + N_HOLDER) & TOKEN_SLOT_MASK) < slot) lower = true;
     }
-    items += others + 1;
-    bytes += byteLength;
+    // After the announcements, as a put publishes first: so it is seen twice, or once, and never missed.
+    const { items, bytes } = this.use();
     // An item of any size fits into an empty queue.
-    const fits = (maxItems === 0 || items <= maxItems) &&
-      (maxBytes === 0 || bytes <= maxBytes || items === 1);
+    const fits = (maxItems === 0 || items + others < maxItems) &&
+      (maxBytes === 0 || bytes + othersBytes + RC_HEADER_BYTES + byteLength <= maxBytes ||
+        items + others === 0);
     return { fits, others, lower };
   }
 
@@ -390,7 +392,7 @@ export class QueueCore {
   }
 
   passPutter(): void {
-    if (Atomics.load(this.#m, this.block + Q_PUTTERS) !== 0 && (this.hasRoom() || this.flags !== 0)) {
+    if (Atomics.load(this.#m, this.block + Q_PUTTERS) !== 0 && (this.hasRoomFor(0) || this.flags !== 0)) {
       this.wakePutter();
     }
   }

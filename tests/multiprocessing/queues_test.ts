@@ -119,6 +119,17 @@ describe("Queue", () => {
     assertEquals(queue.tryPut(new Uint8Array(600)), false);
   });
 
+  it("waits asleep while there is some room, and not enough", async () => {
+    using queue = new Queue<Uint8Array>({ maxBytes: 1000 });
+    assert(queue.tryPut(new Uint8Array(500)));
+    const larger = queue.put(new Uint8Array(600));
+    const smaller = queue.put(new Uint8Array(10));
+    await turn();
+    assertEquals((await queue.get()).length, 500);
+    await Promise.all([larger, smaller]);
+    assertEquals([(await queue.get()).length, (await queue.get()).length], [600, 10]);
+  });
+
   it("says that it is empty, full or timed out by errors that are TimeoutErrors", async () => {
     using queue = new Queue<number>();
     assertThrows(() => queue.getNowait(), Empty);
