@@ -19,6 +19,7 @@ import { findTask } from "./task.ts";
 // Handles of every kind may stand in the arguments.
 import "./synchronize.ts";
 import "./queues.ts";
+import "./foreign/named_semaphore.ts";
 
 const PARENT_CHECK_MS = 100;
 

@@ -26,6 +26,9 @@ export function statx(directory: number, path: string, mask: number): DataView |
     : new DataView(bytes.buffer);
 }
 
+const STATX_IDENTITY = constants.STATX_INO | constants.STATX_SIZE | constants.STATX_UID |
+  constants.STATX_MODE;
+
 const roomInFiles: Pick<SharedMemoryMechanism, "extend" | "punchHole" | "fileIdentity"> = {
   extend(fd: number, offset: number, length: number): void {
     for (;;) {
@@ -46,7 +49,7 @@ const roomInFiles: Pick<SharedMemoryMechanism, "extend" | "punchHole" | "fileIde
     );
   },
   fileIdentity(fd: number): FileIdentity {
-    const found = statx(fd, "", constants.STATX_INO | constants.STATX_SIZE);
+    const found = statx(fd, "", STATX_IDENTITY);
     if (found === null) throw new SystemError("statx", errno(), `descriptor ${fd}`);
     const layout = structs["struct statx"];
     const major = BigInt(found.getUint32(layout.stx_dev_major, true));
@@ -57,6 +60,8 @@ const roomInFiles: Pick<SharedMemoryMechanism, "extend" | "punchHole" | "fileIde
         (minor & 0xffn),
       inode: found.getBigUint64(layout.stx_ino, true),
       size: Number(found.getBigUint64(layout.stx_size, true)),
+      owner: found.getUint32(layout.stx_uid, true),
+      mode: found.getUint16(layout.stx_mode, true) & 0o7777,
     };
   },
 };
@@ -100,11 +105,13 @@ export const linuxMemory: SharedMemoryMechanism = {
       if (code !== errnos.EINVAL) throw new SystemError("fcntl", code, `F_ADD_SEALS of descriptor ${fd}`);
     }
   },
-  reopen(fd: number): number {
-    return openLink(`/proc/self/fd/${fd}`);
+  reopen(fd: number, path?: string): number {
+    return path === undefined ? openLink(`/proc/self/fd/${fd}`) : linuxSharedFiles.reopen(fd, path);
   },
-  openOf(pid: number, fd: number): number {
-    return openLink(`/proc/${pid}/fd/${fd}`);
+  openOf(pid: number, fd: number, path?: string): number {
+    return path === undefined ? openLink(`/proc/${pid}/fd/${fd}`) : linuxSharedFiles.openOf(pid, fd, path);
   },
+  removeShared: linuxSharedFiles.removeShared,
+  sweepShared: linuxSharedFiles.sweepShared,
   ...roomInFiles,
 };
