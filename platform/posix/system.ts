@@ -166,8 +166,8 @@ const posixSymbols = {
   unlinkat: { parameters: ["i32", "buffer", "i32"], result: "i32" },
   // DIR *fdopendir(int fd);  Darwin on x86-64 kept the plain names for the struct with 32-bit inodes
   fdopendir: { name: `fdopendir${inode64}`, parameters: ["i32"], result: "address" },
-  // struct dirent *readdir(DIR *dirp);
-  readdir: { name: `readdir${inode64}`, parameters: ["address"], result: "address" },
+  // int readdir_r(DIR *restrict dirp, struct dirent *restrict entry, struct dirent **restrict result);
+  readdir_r: { name: `readdir_r${inode64}`, parameters: ["address", "buffer", "buffer"], result: "i32" },
   // int closedir(DIR *dirp);
   closedir: { parameters: ["address"], result: "i32" },
   // int close(int fildes);

@@ -179,7 +179,6 @@ describe("NamedSemaphore", () => {
 
     using back = new Queue<NamedSemaphore>();
     const child = await new Process({ target: answer, args: [semaphore, back] }).start();
-    await semaphore.acquire({ timeout: STALL_MS });
     using again = await back.get({ timeout: STALL_MS });
     again.release();
     assertEquals(await child.join({ timeout: STALL_MS }), 0);
