@@ -22,6 +22,7 @@ import "./queues.ts";
 import "./shared_memory.ts";
 import "./sharedctypes.ts";
 import "./connection.ts";
+import "./foreign/named_semaphore.ts";
 
 const PARENT_CHECK_MS = 100;
 

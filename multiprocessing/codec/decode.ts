@@ -24,8 +24,9 @@ export class CodecError extends Error {
  * @param kind Kind of object, 0 to 255.
  * @param block Block of the arena, 0 to 2^32 - 1.
  * @param generation Generation of that block, 0 to 2^32 - 1.
+ * @param name What lives outside the arena has a name instead; block and generation are 0.
  */
-export type Revive = (kind: number, block: number, generation: number) => object;
+export type Revive = (kind: number, block: number, generation: number, name?: string) => object;
 
 interface Shape {
   readonly block: Uint8Array;
@@ -307,6 +308,10 @@ function read(depth: number): unknown {
       return readView(false);
     case 0xa2:
       return readView(true);
+    case 0xa3: {
+      const kind = readByte();
+      return remember((reviver as Revive)(kind, 0, 0, readText()));
+    }
     default:
       at--;
       throw malformed(`${tag} is no tag`);

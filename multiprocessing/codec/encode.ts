@@ -10,7 +10,8 @@
 
 /**
  * A handle is an object with a method under this key that returns its {@link HandleId}: a lock, a queue and
- * so on. It is written as three numbers, and made anew by the receiver's `revive`.
+ * so on. It is written as three numbers, and made anew by the receiver's `revive`. What lives outside the session
+ * returns a {@link NamedId}, and is found by the receiver under that name.
  */
 export const kHandle: unique symbol = Symbol.for("geventmp.handle");
 
@@ -24,6 +25,14 @@ export interface HandleId {
   readonly generation: number;
 }
 
+/** What an object that belongs to the machine is on the wire: which kind, and its name there. */
+export interface NamedId {
+  /** Kind of object, 0 to 255. */
+  readonly kind: number;
+  /** What the receiver opens. */
+  readonly name: string;
+}
+
 /**
  * An encoded value, ready to be written.
  *
@@ -35,7 +44,7 @@ export interface HandleId {
 export interface Encoded {
   /** Size of the whole message, in bytes. */
   readonly byteLength: number;
-  /** The handles met in the value, each once, in the order met. Empty (and shared) when there are none. */
+  /** The handles to blocks met in the value, each once, in the order met. Empty (and shared) when there are none. */
   readonly handles: readonly object[];
   /**
    * Writes the whole message.
@@ -481,7 +490,7 @@ function writeObject(value: object, depth: number): void {
 }
 
 interface Handle {
-  [kHandle](): HandleId;
+  [kHandle](): HandleId | NamedId;
 }
 
 function writeReference(id: number): void {
@@ -491,9 +500,16 @@ function writeReference(id: number): void {
 }
 
 function writeHandle(handle: Handle): void {
-  const { kind, block, generation } = handle[kHandle]();
+  const id = handle[kHandle]();
   // The method above may have encoded something; it put the scratch back, but the room was checked before.
   if (at + 16 > capacity) grow(16);
+  const { kind } = id;
+  if ("name" in id) {
+    bytes[at++] = 0xa3;
+    bytes[at++] = kind;
+    return writeString(id.name);
+  }
+  const { block, generation } = id;
   bytes[at] = 0x91;
   bytes[at + 1] = kind;
   floats.setUint32(at + 2, block, true);

@@ -188,8 +188,16 @@ export function reviver(kind: number, revive: Reviver): void {
   revivers.set(kind, revive);
 }
 
+const openers = new Map<number, (name: string) => object>();
+
+/** Registers how a kind of what belongs to the machine is opened by its name. */
+export function opener(kind: number, open: (name: string) => object): void {
+  openers.set(kind, open);
+}
+
 /** Makes the handle that a message carried. @throws {TypeError} when its object is gone, or is of another session. */
-export function revive(kind: number, block: Block, generation: number): object {
+export function revive(kind: number, block: Block, generation: number, name?: string): object {
+  if (name !== undefined) return openers.get(kind)!(name);
   const session = current();
   const make = revivers.get(kind);
   const { arena } = session;

@@ -8,6 +8,7 @@
  * @module
  */
 import {
+  closeAbandoned,
   closeFd,
   createShared,
   executablePath,
@@ -32,6 +33,7 @@ import {
   sharedPath,
   signals,
   sleepSync,
+  sweepShared,
   threadId,
   threadStartTime,
   unmapShared,
@@ -213,7 +215,7 @@ export class Session {
       Atomics.store(m, at + A_KIND, KIND_WORKER);
       this.agents.onWorkerGone = undefined;
     }
-    this.agents.onWorkerGone = closeFd;
+    this.agents.onWorkerGone = closeAbandoned;
     this.#root = o.root ?? { pid, fd };
     // Programs that no Process of ours started have no parent that reaps them.
     if (o.inherited && o.slot < 0) this.agents.reapAll();
@@ -248,6 +250,8 @@ export class Session {
 
   static #make(): Session {
     const fd = createShared("geventmp");
+    const path = sharedPath(fd);
+    if (path !== null) sweepShared(path);
     extend(fd, 0, PAGE);
     extend(fd, AGENTS * 4, PAGE);
     extend(fd, SPANS * 4, PAGE);
@@ -257,7 +261,7 @@ export class Session {
       slot: -1,
       cap: ownCap(),
       root: undefined,
-      path: sharedPath(fd),
+      path,
     });
   }
 
@@ -280,7 +284,7 @@ export class Session {
       path: record.path ?? null,
     });
     if (slot < 0 && session.#isAlone()) {
-      // A file with a name outlives a session whose members were all killed. This removes it.
+      // A file with a path outlives a session whose members were all killed, until it is swept. This removes it.
       session.#leave();
       return null;
     }
@@ -423,6 +427,8 @@ export class Session {
   }
 
   #leave(withProcess = false, patience = 0): void {
+    // Nobody else will reap who is dead by now; a terminated Worker of this process keeps a descriptor until then.
+    if (this.#path !== null && this.#isAlone()) this.agents.reapAll();
     this.waits.close(new SessionError("Cannot go on waiting: this agent left the session"));
     const last = this.#hasLeftovers && this.#isLast(withProcess, patience);
     if (last) removeNames(this.arena);
@@ -434,15 +440,10 @@ export class Session {
     this.ringers.close();
     this.arena.leave();
     this.agents.leave();
-    // Nobody will reap those who are dead by now, a terminated Worker say.
-    if (last && this.#path !== null) {
-      for (const dead of this.agents.all()) {
-        removeFile(this.#bellName(dead));
-      }
-    }
     closeFd(this.arena.fd);
     this.arena.unmap();
-    if (last && this.#path !== null) removeShared(this.#path);
+    // Refused while another member lives. What killed sessions left goes with the last one, or with the next that is made.
+    if (this.#path !== null && removeShared(this.#path)) sweepShared(this.#path);
     if (!this.inherited) unsetSharedEnv(SESSION_VARIABLE);
   }
 }
