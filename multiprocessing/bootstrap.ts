@@ -12,10 +12,10 @@ import {
   signals,
 } from "../platform/mod.ts";
 import { CHILD_SENTINEL_FD, current } from "./core/session.ts";
+import { beChild, childLoaded } from "./current_process.ts";
 import { Interval } from "../platform/runtime/loop.ts";
 import { takeLaunch } from "./launch.ts";
-import { beChild } from "./process.ts";
-import { findTask } from "./task.ts";
+import { runInChild } from "./process.ts";
 // Handles of every kind may stand in the arguments.
 import "./synchronize.ts";
 import "./queues.ts";
@@ -36,17 +36,8 @@ export async function run(load: () => Promise<Record<string, unknown>>): Promise
   beChild(launch);
   if (launch.daemon) dieWithParent(launch.parent.pid, launch.byMainThread);
   const module = await load();
-  if (launch.task !== null) {
-    await findTask(launch.task)(...launch.args);
-    return;
-  }
-  const main = module["default"];
-  if (typeof main === "function") await main(...launch.args);
-  else if (launch.args.length > 0) {
-    throw new TypeError(
-      `Cannot give ${launch.args.length} arguments to a module without a default export that is a function; export one, or pass no args`,
-    );
-  }
+  childLoaded();
+  await runInChild(launch, module);
 }
 
 /** A daemon ends with its parent: by the system's signal where it is to be trusted, and by looking where not. */
