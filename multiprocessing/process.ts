@@ -37,7 +37,8 @@ export interface ProcessOptions {
   name?: string;
   /**
    * Whether it is killed when its parent ends, however that ends. One that is no daemon keeps its parent from ending by itself; only `exit` and
-   * an uncaught error, which wait for nothing, leave it behind. A daemon has no children.
+   * an uncaught error, which wait for nothing, leave it behind. A daemon has no children. On macOS, and where a Worker started it, it notices its
+   * parent's end within 100 ms by looking, which one that never turns its loop does not do.
    *
    * @default false
    */
