@@ -146,6 +146,7 @@ export class Process<A extends unknown[] = unknown[]> {
   #starting = false;
   #running: Running | undefined;
   #streams: Streams = {};
+  #openStreams = 0;
   /** Joins that keep this process alive. */
   #joins = 0;
   #exitCode: number | null = null;
@@ -290,10 +291,15 @@ export class Process<A extends unknown[] = unknown[]> {
     try {
       place = session.reserve();
       sentinel = session.watch(() => this.#ended());
-      if (stdio.stdin === "piped") piped.stdin = streams.writableToChild(session.doorbell);
+      const closed = (): void => {
+        this.#openStreams--;
+        this.#forget();
+      };
+      if (stdio.stdin === "piped") piped.stdin = streams.writableToChild(session.doorbell, closed);
       for (const name of ["stdout", "stderr"] as const) {
-        if (stdio[name] === "piped") piped[name] = streams.readableFromChild(session.doorbell);
+        if (stdio[name] === "piped") piped[name] = streams.readableFromChild(session.doorbell, closed);
       }
+      this.#openStreams = Object.keys(piped).length;
       const fds: [number, number | "null"][] = [
         [CHILD_ARENA_FD, place.fd],
         [CHILD_SENTINEL_FD, sentinel.childFd],
@@ -349,6 +355,11 @@ export class Process<A extends unknown[] = unknown[]> {
     else this.#running!.sentinel.unref();
   }
 
+  /** Once nothing of it is open any more, the session need not know of it. Its output may still hold what nobody has read. */
+  #forget(): void {
+    if (this.#exitCode !== null && this.#openStreams === 0) this.#running?.forget();
+  }
+
   #closeStreams(): void {
     for (const stream of Object.values(this.#streams)) stream?.close();
   }
@@ -370,9 +381,9 @@ export class Process<A extends unknown[] = unknown[]> {
     // "gone": somebody else in this process waited for all children; what it ended with is lost.
     this.#exitCode = status === "gone" ? 255 : status;
     active.delete(this as unknown as Process<never[]>);
-    // Its streams may still hold what nobody has read.
-    if (Object.keys(this.#streams).length === 0) running.forget();
     running.sentinel.close();
+    this.#streams.stdin?.close();
+    this.#forget();
     // Who joins it finds what it held free, and what it was part of without it.
     const joined = (): void => running.resolve(this.#exitCode!);
     if (running.session.closed) joined();
@@ -487,9 +498,11 @@ export class Process<A extends unknown[] = unknown[]> {
     if (this.#running !== undefined && !this.#poll()) {
       throw new TypeError(`Cannot close ${this.name}: it still runs; join or terminate it first`);
     }
+    if (this.#starting) {
+      throw new TypeError(`Cannot close ${this.name}: it is being started; join or terminate it first`);
+    }
     this.#closed = true;
     this.#closeStreams();
-    this.#running?.forget();
   }
 
   /**

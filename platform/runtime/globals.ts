@@ -45,8 +45,6 @@ export interface BunSocket {
   ref(): void;
   unref(): void;
   terminate(): void;
-  /** Sends what was written, then closes. */
-  end(): void;
   pause(): void;
   resume(): void;
   /** How many bytes were taken; -1 when it is closed. */

@@ -34,30 +34,48 @@ interface End {
   close(): void;
 }
 
-/** What a child writes. Ends when nobody holds its other end any more. */
-export function readableFromChild(doorbell: Doorbell): ChildStream<ReadableStream<Uint8Array>> {
+/** What a child writes. Ends when nobody holds its other end any more. @param onClosed called when this end is closed, for whatever reason */
+export function readableFromChild(
+  doorbell: Doorbell,
+  onClosed: () => void,
+): ChildStream<ReadableStream<Uint8Array>> {
   const { end, childFd } = openEnd(doorbell);
+  const close = closeOnce(end, onClosed);
   const stream = new ReadableStream<Uint8Array>({
     async pull(controller) {
       const chunk = await end.read();
       if (chunk !== null) return controller.enqueue(chunk);
-      end.close();
+      close();
       controller.close();
     },
-    cancel: () => end.close(),
+    cancel: close,
   }, { highWaterMark: 0 });
-  return { childFd, stream, close: () => end.close() };
+  return { childFd, stream, close };
 }
 
-/** What a child reads. A write rejects with EPIPE when nobody holds the other end any more. */
-export function writableToChild(doorbell: Doorbell): ChildStream<WritableStream<Uint8Array>> {
+/** What a child reads. A write rejects with EPIPE when nobody holds the other end any more. @param onClosed as above */
+export function writableToChild(
+  doorbell: Doorbell,
+  onClosed: () => void,
+): ChildStream<WritableStream<Uint8Array>> {
   const { end, childFd } = openEnd(doorbell);
+  const close = closeOnce(end, onClosed);
   const stream = new WritableStream<Uint8Array>({
     write: (chunk) => end.write(chunk),
-    close: () => end.close(),
-    abort: () => end.close(),
+    close,
+    abort: close,
   });
-  return { childFd, stream, close: () => end.close() };
+  return { childFd, stream, close };
+}
+
+function closeOnce(end: End, onClosed: () => void): () => void {
+  let open = true;
+  return () => {
+    if (!open) return;
+    open = false;
+    end.close();
+    onClosed();
+  };
 }
 
 function openEnd(doorbell: Doorbell): { end: End; childFd: number } {
@@ -251,8 +269,9 @@ class BunEnd extends PushedEnd {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#socket?.end();
+    this.#socket?.terminate();
     this.ended();
+    this.#advance();
   }
 }
 

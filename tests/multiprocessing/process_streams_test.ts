@@ -74,6 +74,20 @@ describe("a child's standard streams", () => {
     assertEquals(error.code, "EPIPE");
   });
 
+  timed("hold no child back once they are cancelled", LIMIT_MS, async () => {
+    const child = new Process({
+      target: tasks.write,
+      args: [3 * 1024 * 1024],
+      stdout: "piped",
+      stderr: "null",
+    });
+    await child.start();
+    const reader = child.stdout!.getReader();
+    assertEquals((await reader.read()).done, false);
+    await reader.cancel();
+    await child.join(w);
+  });
+
   timed("go nowhere, and are refused by wrong names", LIMIT_MS, async () => {
     assertThrows(
       () => new Process({ target: nothing, stdout: "pipe" as "piped" }),
