@@ -14,6 +14,7 @@ import {
   waitProcess,
 } from "../platform/mod.ts";
 import { isMainThread } from "../platform/runtime/globals.ts";
+import type { ChildCommand } from "../platform/runtime/command_line.ts";
 import type { Sentinel } from "../platform/runtime/loop.ts";
 import type { ChildStream } from "../platform/runtime/streams.ts";
 import { agentAt } from "./core/agents.ts";
@@ -256,9 +257,17 @@ export class Process<A extends unknown[] = unknown[]> {
       // Loaded by those who start processes only: a fifth of this module.
       const starter = await import("./start.ts");
       await starter.prepareStart();
+      // What a first start opens and reads takes some milliseconds; the loop turns in between.
+      const turn = starter.makeTurns();
+      const command = starter.childCommand(starter.childMain(bootstrapUrl, module));
+      await turn();
+      const environment = this.#options.clearEnv === true ? {} : environ();
+      await turn();
+      void current().doorbell;
+      await turn();
       const fields = { ...this } as Record<string, unknown>;
       delete fields["name"];
-      this.#spawn(starter, {
+      this.#spawn(starter, command, environment, {
         name: this.name,
         identity: this.#identity,
         daemon: this.#daemon,
@@ -278,12 +287,13 @@ export class Process<A extends unknown[] = unknown[]> {
   }
 
   #spawn(
-    { childCommand, childMain, prepareLaunch, spawn, ...streams }: typeof import("./start.ts"),
+    { prepareLaunch, spawn, ...streams }: typeof import("./start.ts"),
+    command: ChildCommand,
+    environment: Record<string, string>,
     launch: Launch,
   ): void {
     const session = current();
-    const { env = {}, clearEnv = false, cwd, processGroup = false, ...stdio } = this.#options;
-    const command = childCommand(childMain(bootstrapUrl, launch.module));
+    const { env = {}, cwd, processGroup = false, ...stdio } = this.#options;
     const prepared = prepareLaunch(session, launch);
     let place: ReturnType<Session["reserve"]> | undefined;
     let sentinel: Sentinel | undefined;
@@ -312,7 +322,7 @@ export class Process<A extends unknown[] = unknown[]> {
         file: command.file,
         argv: command.argv,
         env: {
-          ...(clearEnv ? {} : environ()),
+          ...environment,
           ...env,
           ...command.env,
           ...place.env,

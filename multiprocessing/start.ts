@@ -14,19 +14,29 @@ export { readableFromChild, writableToChild } from "../platform/runtime/streams.
 export { prepareLaunch } from "./launch.ts";
 
 const PIECE_MS = 0.4;
+
+/** Gives what lets the loop turn, if the caller has run for longer than a piece may take. */
+export function makeTurns(): () => Promise<void> | void {
+  let began = now();
+  return () => {
+    if (now() - began < PIECE_MS) return;
+    return new Promise<void>((resolve) => void timers().setImmediate(resolve)).then(() =>
+      void (began = now())
+    );
+  };
+}
+
 let prepared: Promise<void> | undefined;
 
 /** Reads and binds what every start needs, once, in pieces between which the loop turns. A piece that fails does so again, and is heard, at the start. */
 export function prepareStart(): Promise<void> {
   return prepared ??= (async () => {
-    let began = now();
+    const turn = makeTurns();
     for (const piece of [...commandPreparation, ...spawnPreparation]) {
       try {
         piece();
       } catch { /* see above */ }
-      if (now() - began < PIECE_MS) continue;
-      await new Promise<void>((resolve) => void timers().setImmediate(resolve));
-      began = now();
+      await turn();
     }
   })();
 }

@@ -205,7 +205,7 @@ export class Session {
     // Programs that no Process of ours started have no parent that reaps them.
     if (o.inherited && o.slot < 0) this.agents.reapAll();
     // A memfd goes with its last member; what has a name must be removed by it.
-    if (o.path !== null) onExit(() => this.closed || this.#leave());
+    if (o.path !== null) onExit(() => this.leave());
   }
 
   /** Joins the session that the environment names, or makes one. */
@@ -356,6 +356,11 @@ export class Session {
     await new Promise<void>((resolve) => setTimeout(resolve, 0));
     this.#leave();
     await new Promise<void>((resolve) => setTimeout(resolve, 0));
+  }
+
+  /** Leaves without waiting for anything: for a process that ends now. */
+  leave(): void {
+    if (!this.closed) this.#leave();
   }
 
   #isAlone(): boolean {
