@@ -220,11 +220,7 @@ export class Session {
     // Programs that no Process of ours started have no parent that reaps them.
     if (o.inherited && o.slot < 0) this.agents.reapAll();
     // A memfd goes with its last member; what has a name must be removed by it.
-    onExit(() => {
-      if (this.closed) return;
-      for (const work of this.#exits) work();
-      this.#exit();
-    });
+    onExit(() => this.leave());
   }
 
   /** Joins the session that the environment names, or makes one. */
@@ -382,6 +378,13 @@ export class Session {
     await new Promise<void>((resolve) => setTimeout(resolve, 0));
     this.#leave();
     await new Promise<void>((resolve) => setTimeout(resolve, 0));
+  }
+
+  /** What is to be done when the process ends, without waiting for anything. */
+  leave(): void {
+    if (this.closed) return;
+    for (const work of this.#exits) work();
+    this.#exit();
   }
 
   #isAlone(): boolean {
