@@ -273,11 +273,11 @@ export class Condition extends Handle {
         // A session that was left has no locks.
         if (!this.session.waits.closed) {
           await this.#relock.takeBack(given, w.ref === false ? { ref: false } : NO_OPTIONS);
-          this.session.waits.release(this.#lockBlock);
         }
       } finally {
         if (this.session.waits.closed) call.retire();
         call.close();
+        if (!this.session.waits.closed) this.session.waits.release(this.#lockBlock);
       }
     }
   }
