@@ -220,7 +220,7 @@ export class Process<A extends unknown[] = unknown[]> {
         closeOthers: true,
         processGroup,
       });
-      Atomics.store(session.arena.i32, agentAt(place.token) + A_PID, pid);
+      session.agents.handOver(place.token, pid);
       const { promise, resolve } = Promise.withResolvers<number>();
       const forget = session.onClose(() => sentinel!.close());
       this.#running = { session, token: place.token, pid, sentinel, exited: promise, resolve, forget };

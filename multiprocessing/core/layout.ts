@@ -47,6 +47,7 @@ export const H_NAMES = 16;
 // | free                          | no          | 0    | taken: lock the byte, see PID still 0, write PID               |
 // | taken (by an agent or for a   | yes         | pid  | dead: the kernel drops the lock                                |
 // | child that is being started)  |             |      | left: the agent scrubs itself, GEN + 1, PID = 0, unlocks       |
+// |                               |             |      | parent's pid -> child's: compare-exchange by the parent; the child stores the same |
 // | dead                          | no          | pid  | reaped by anyone, once at a time: scrub, GEN + 1, then PID = 0 |
 //
 // Every step of a reap can be repeated; a reaper's death drops its lock on REAP_BYTES + slot and the next one repeats. A long scrub drops the

@@ -300,7 +300,13 @@ export class Session {
     if (!this.#sealed) sealShrink(this.arena.fd);
     this.#sealed = true;
     const fd = reopen(this.arena.fd, this.#path ?? undefined);
-    const token = this.agents.take(fd, this.token);
+    let token: number;
+    try {
+      token = this.agents.take(fd, this.token);
+    } catch (error) {
+      closeFd(fd);
+      throw error;
+    }
     return { fd, token, env: { [SESSION_VARIABLE]: this.record(), [CHILD_VARIABLE]: String(token) } };
   }
 

@@ -1,5 +1,5 @@
 /** Many waits at once, and many objects one after the other. */
-import { assert, assertEquals, assertLess, assertLessOrEqual } from "@std/assert";
+import { assert, assertEquals, assertLess, assertLessOrEqual, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
@@ -12,6 +12,10 @@ import {
   session,
   TimeoutError,
 } from "../../multiprocessing/mod.ts";
+import { agentAt } from "../../multiprocessing/core/agents.ts";
+import { A_PID, MAX_AGENTS } from "../../multiprocessing/core/layout.ts";
+import { current } from "../../multiprocessing/core/session.ts";
+import { closeFd, reopen } from "../../platform/mod.ts";
 import { holdThenRelease } from "../fixtures/tasks.ts";
 import { backTo, command, descriptors, Program, STALL_MS, thisRuntime, timed, use } from "./support.ts";
 
@@ -104,6 +108,42 @@ describe("100,000 locks and queues", () => {
       assertEquals(await program.exited, 0);
     });
   }
+});
+
+describe("the table of agents", () => {
+  timed("when it is full, a child is refused and nothing stays open", 20_000, async () => {
+    const before = use();
+    const me = current();
+    const fd = reopen(me.arena.fd);
+    for (let agents = before.agents; agents < MAX_AGENTS; agents++) me.agents.take(fd, me.token);
+    const open = descriptors();
+    assertThrows(() => me.reserve(), RangeError, "all 1024 places are taken");
+    assertEquals(descriptors(), open);
+    // Their locks go with the description that they were taken through.
+    closeFd(fd);
+    await backTo(before);
+  });
+
+  timed(
+    "a parent that was stopped does not bring back the place of a child that is gone",
+    20_000,
+    async () => {
+      const before = use();
+      const { agents, arena, token } = current();
+      const pid = (place: number): number => arena.i32[agentAt(place) + A_PID];
+      const fd = reopen(arena.fd);
+      const place = agents.take(fd, token);
+      agents.handOver(place, 77);
+      assertEquals(pid(place), 77);
+      agents.handOver(place, 78);
+      assertEquals(pid(place), 77, "it was handed over before");
+      closeFd(fd);
+      agents.reapAll();
+      agents.handOver(place, 77);
+      assertEquals(pid(place), 0);
+      await backTo(before);
+    },
+  );
 });
 
 describe("the end", () => {
