@@ -83,6 +83,7 @@ export {
   userId,
   waitProcess,
 } from "./posix/process.ts";
+export { admitDatagrams } from "./linux/datagram_filter.ts";
 export { openSharedPath, privateFolder, removeFile, removeShared, sharedPath } from "./posix/shared_file.ts";
 export {
   acceptUnix,

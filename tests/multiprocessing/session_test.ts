@@ -1,6 +1,7 @@
 /** Many waits at once, and many objects one after the other. */
 import { assert, assertEquals, assertLess, assertLessOrEqual, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
+import { readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import {
@@ -13,9 +14,9 @@ import {
   TimeoutError,
 } from "../../multiprocessing/mod.ts";
 import { agentAt } from "../../multiprocessing/core/agents.ts";
-import { A_PID, MAX_AGENTS } from "../../multiprocessing/core/layout.ts";
+import { A_BELL_KEY, A_BELL_NAME, A_PID, H_NONCE, MAX_AGENTS } from "../../multiprocessing/core/layout.ts";
 import { current } from "../../multiprocessing/core/session.ts";
-import { closeFd, reopen } from "../../platform/mod.ts";
+import { abstractNamesSupported, closeFd, reopen } from "../../platform/mod.ts";
 import { holdThenRelease } from "../fixtures/tasks.ts";
 import { backTo, command, descriptors, Program, STALL_MS, thisRuntime, timed, use } from "./support.ts";
 
@@ -108,6 +109,24 @@ describe("100,000 locks and queues", () => {
       assertEquals(await program.exited, 0);
     });
   }
+});
+
+describe("a doorbell's name", () => {
+  it("tells nothing that a ringer must know, nor the next agent's name", () => {
+    const { arena, token, doorbell } = current();
+    assert(doorbell.kind !== 0);
+    const words = (first: number, count: number): string[] =>
+      [...arena.i32.subarray(first, first + count)].map((word) => (word >>> 0).toString(16).padStart(8, "0"));
+    const at = agentAt(token);
+    const sockets = readFileSync("/proc/net/unix", "latin1");
+    const [half] = words(at + A_BELL_NAME, 1);
+    assertEquals(sockets.includes(`@geventmp-${half}`), abstractNamesSupported());
+    const secrets = [...words(H_NONCE, 4), ...words(at + A_BELL_KEY, 2)];
+    const zero = "00000000";
+    assert(!secrets.includes(zero), "a secret was not made");
+    const names = [...sockets.matchAll(/@geventmp-(\S+)/g)].map(([, name]) => name);
+    for (const secret of secrets) assert(!names.some((name) => name.includes(secret)), secret);
+  });
 });
 
 describe("the table of agents", () => {
