@@ -596,11 +596,39 @@ function unrefTimer(id: unknown): void {
   else (id as { unref(): void }).unref();
 }
 
-/** Calls back when this agent ends by itself: by the end of its work or by exit, not by a signal. */
+/**
+ * Calls back when this agent ends by itself: by the end of its work, by exit or by an uncaught error, not by a signal. Perhaps twice. (Deno tells
+ * nothing when a top-level await never resolves.)
+ */
 export function onExit(callback: () => void): void {
-  if (bun === undefined) return globalThis.addEventListener("unload", callback);
+  if (bun === undefined) {
+    globalThis.addEventListener("unload", callback);
+    globalThis.addEventListener("error", (event) => {
+      // Without a place in a source it is an event that the program made itself, and lives on after.
+      if (event.cancelable && (event as ErrorEvent).filename !== "") whenUnprevented(event, 1, callback);
+    });
+    globalThis.addEventListener("unhandledrejection", (event) => whenUnprevented(event, 3, callback));
+    return;
+  }
   (globalThis as unknown as { process: { on(event: string, listener: () => void): void } }).process.on(
     "exit",
     callback,
   );
+}
+
+/**
+ * Calls back if an error's event was left to end the program, for which Deno fires no "unload". A listener cannot know, as others come after it; but
+ * when all are through Deno looks at `defaultPrevented`, and at nothing else: once for an error, and for a rejection a third time after Node's handlers
+ * (`process.on("unhandledRejection")`). If another version looks less often, what the callback removes stays.
+ */
+function whenUnprevented(event: Event, looks: number, callback: () => void): void {
+  const { get } = Object.getOwnPropertyDescriptor(Event.prototype, "defaultPrevented")!;
+  Object.defineProperty(event, "defaultPrevented", {
+    configurable: true,
+    get(this: Event): boolean {
+      const prevented: boolean = get!.call(this);
+      if (!prevented && this.eventPhase === Event.NONE && --looks === 0) callback();
+      return prevented;
+    },
+  });
 }

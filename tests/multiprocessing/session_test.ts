@@ -1,8 +1,9 @@
 /** Many waits at once, and many objects one after the other. */
 import { assert, assertEquals, assertLess, assertLessOrEqual, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
+import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import {
   type Guard,
@@ -127,6 +128,34 @@ describe("a doorbell's name", () => {
     const names = [...sockets.matchAll(/@geventmp-(\S+)/g)].map(([, name]) => name);
     for (const secret of secrets) assert(!names.some((name) => name.includes(secret)), secret);
   });
+});
+
+describe("the last member's end by an error that nobody catches", () => {
+  const run = (how: string): Program =>
+    new Program(command(thisRuntime, "uncaught_program.ts", [how]), { env: { GEVENTMP_SESSION: undefined } });
+  for (const how of ["at the top level", "in a timer", "in a microtask", "in a promise"]) {
+    timed(`${how}, leaves nothing`, 20_000, async () => {
+      await using program = run(how);
+      const paths: string[] = JSON.parse(await program.line());
+      assertEquals(paths.length, abstractNamesSupported() ? 1 : 2);
+      assertEquals(await program.exited, 1);
+      assert(program.errors.includes("not caught"), program.errors);
+      assertEquals(paths.map(existsSync), paths.map(() => false));
+      if (paths.length > 1) assert(!existsSync(dirname(paths[1])), "the folder stays");
+    });
+  }
+
+  // Bun knows no preventDefault there.
+  const ways = thisRuntime === "bun" ? [] : ["prevented"];
+  for (const how of [...ways, "prevented by Node's handlers"]) {
+    timed(`takes nothing away when it is ${how}`, 20_000, async () => {
+      await using program = run(how);
+      const paths: string[] = JSON.parse(await program.line());
+      assertEquals(await program.line(), "true");
+      assertEquals(await program.exited, 0);
+      assertEquals(paths.map(existsSync), paths.map(() => false));
+    });
+  }
 });
 
 describe("the table of agents", () => {
