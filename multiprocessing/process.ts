@@ -17,9 +17,7 @@ import { isMainThread } from "../platform/runtime/globals.ts";
 import type { ChildCommand } from "../platform/runtime/command_line.ts";
 import type { Sentinel } from "../platform/runtime/loop.ts";
 import type { ChildStream } from "../platform/runtime/streams.ts";
-import { agentAt } from "./core/agents.ts";
 import { clearTimeout, now, setTimeout } from "./core/clock.ts";
-import { A_PID } from "./core/layout.ts";
 import { CHILD_ARENA_FD, CHILD_SENTINEL_FD, current, type Session } from "./core/session.ts";
 import { kWaitable, type Readiness, type Waitable } from "./core/waitable.ts";
 import { checkWait, type SyncWaitOptions, type WaitOptions } from "./core/waits.ts";
@@ -350,7 +348,7 @@ export class Process<A extends unknown[] = unknown[]> {
         closeOthers: true,
         processGroup,
       });
-      Atomics.store(session.arena.i32, agentAt(place.token) + A_PID, pid);
+      session.agents.handOver(place.token, pid);
       const { promise, resolve } = Promise.withResolvers<number>();
       this.#streams = piped;
       const forget = session.onClose(() => {

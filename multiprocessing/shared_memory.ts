@@ -75,7 +75,7 @@ class Opened {
  *
  * The name stays until somebody calls `unlink()`; then the memory goes with the last who has it open. The session's last member removes the names
  * that the session made and nobody unlinked. When all members are killed at once, or the last one is, nobody is left to do so and the name stays;
- * so it does on Deno when the last one ends by an uncaught error. Names that somebody else made are never removed.
+ * so it does on Deno when the last one ends because a top-level await never resolves. Names that somebody else made are never removed.
  *
  * A CPython process that only attaches removes the name at its end all the same, unless it says `track=False` (3.13).
  *

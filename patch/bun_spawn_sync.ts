@@ -8,13 +8,39 @@ import { type AnyFunction, state } from "./state.ts";
 import { replaceSyncCall } from "./sync_call.ts";
 
 const TARGET = "Bun.spawnSync";
+const CALLERS = "node:child_process";
+const NAMES = ["spawnSync", "execSync", "execFileSync"] as const;
+
+interface BunProcess {
+  getBuiltinModule(name: string): { [name in typeof NAMES[number]]: AnyFunction };
+}
 
 /** Patches the function. */
 export function patchBunSpawnSync(bun: { spawnSync: AnyFunction }): void {
   const { targets } = state();
   if (targets.has(TARGET)) return;
   replaceSyncCall(bun, "spawnSync", TARGET);
-  const done = { patched: true, finish: () => {} };
-  targets.set(TARGET, done);
-  targets.set("node:child_process", done);
+  targets.set(TARGET, { patched: true, finish: () => {} });
+  targets.set(CALLERS, { patched: true, finish: () => addCallers(bun) });
+}
+
+/** The functions of the module were not replaced, so their originals are these themselves, over the original of what they call. */
+function addCallers(bun: { spawnSync: AnyFunction }): void {
+  const { originals } = state();
+  const { process } = globalThis as unknown as { process: BunProcess };
+  const callers = process.getBuiltinModule(CALLERS);
+  for (const name of NAMES) {
+    const key = `${CALLERS}.${name}`;
+    if (originals.has(key)) continue;
+    const caller = callers[name];
+    originals.set(key, (...args) => {
+      const patched = bun.spawnSync;
+      bun.spawnSync = originals.get(TARGET)!;
+      try {
+        return caller(...args);
+      } finally {
+        bun.spawnSync = patched;
+      }
+    });
+  }
 }

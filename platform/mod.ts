@@ -84,6 +84,7 @@ export {
   userId,
   waitProcess,
 } from "./posix/process.ts";
+export { admitDatagrams } from "./linux/datagram_filter.ts";
 export { privateFolder, removeFile, sharedPath } from "./posix/shared_file.ts";
 export {
   acceptUnix,

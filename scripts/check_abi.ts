@@ -81,6 +81,7 @@ const HEADERS = [
   "sys/uio.h",
   "sys/un.h",
   "sys/wait.h",
+  "linux/filter.h",
   "linux/futex.h",
 ];
 

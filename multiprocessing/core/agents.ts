@@ -108,6 +108,15 @@ export class Agents {
     return 0;
   }
 
+  /**
+   * Writes a started child's number into the place that was taken for it. Its parent may have been stopped since the child began, and the child be
+   * gone and reaped by now: a place that is free, or somebody else's, stays as it is.
+   */
+  handOver(token: number, pid: number): void {
+    if (this.#arena.isStale(token)) return;
+    Atomics.compareExchange(this.#arena.i32, agentAt(token) + A_PID, processId(), pid);
+  }
+
   /** Whether the agent is gone for good. A stopped or busy one is not; a Worker is once its thread is. About 1.5 µs. */
   isDead(token: number): boolean {
     if (token === this.#arena.token) return false;

@@ -16,7 +16,7 @@
  */
 
 /** Version of everything in this file. Processes of another version are refused. */
-export const LAYOUT = 2;
+export const LAYOUT = 3;
 export const MAGIC = 0x706d7667;
 
 // ── header (first page) ────────────────────────────────────────────────────────────────────────────────────────────
@@ -47,6 +47,7 @@ export const H_NAMES = 16;
 // | free                          | no          | 0    | taken: lock the byte, see PID still 0, write PID               |
 // | taken (by an agent or for a   | yes         | pid  | dead: the kernel drops the lock                                |
 // | child that is being started)  |             |      | left: the agent scrubs itself, GEN + 1, PID = 0, unlocks       |
+// |                               |             |      | parent's pid -> child's: compare-exchange by the parent; the child stores the same |
 // | dead                          | no          | pid  | reaped by anyone, once at a time: scrub, GEN + 1, then PID = 0 |
 //
 // Every step of a reap can be repeated; a reaper's death drops its lock on REAP_BYTES + slot and the next one repeats. A long scrub drops the
@@ -67,8 +68,12 @@ export const A_GEN = 2;
 export const A_BELL = 3;
 /** How to ring: BELL_* kind | WORKER flag. */
 export const A_KIND = 4;
-/** Kind-specific number (a pipe's descriptor). */
+/** A pipe's descriptor; of a socket, half of its name. */
 export const A_BELL_INFO = 5;
+/** Of a socket, the other half of its name, at random: any user can read the name, but not foresee it. Written before KIND says that there is a bell. */
+export const A_BELL_NAME = 1;
+/** Two words of randomness that a ringer must know; the bell's own, so that nothing is lost when a name is taken by a stranger after its agent's death. */
+export const A_BELL_KEY = 14;
 /** Kernel thread id and its start time of an agent that is a Worker, else 0. */
 export const A_TID = 6;
 export const A_TSTART = 7;

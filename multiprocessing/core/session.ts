@@ -41,8 +41,10 @@ import {
 } from "../../platform/mod.ts";
 import { isMainThread } from "../../platform/runtime/globals.ts";
 import {
+  type BellAddress,
   type Doorbell,
   Interval,
+  KEY_BYTES,
   onExit,
   openDoorbell,
   Ringers,
@@ -55,6 +57,8 @@ import { now, setTimeout } from "./clock.ts";
 import { armCrashFromEnvironment } from "./crash.ts";
 import {
   A_BELL_INFO,
+  A_BELL_KEY,
+  A_BELL_NAME,
   A_GEN,
   A_KIND,
   A_LEAVING,
@@ -184,14 +188,14 @@ export class Session {
     });
     this.agents = new Agents(arena, this.references.scrub, (dead) => {
       this.ringers.forget(dead);
-      if (this.#path !== null) removeFile(this.#bellName(dead));
+      if (this.#path !== null) removeFile(this.#bellPath(dead));
       this.waits.ringAll();
     });
-    this.ringers = new Ringers(() => nonceBytes(arena));
+    this.ringers = new Ringers();
     this.waits = new Waits(arena, this.agents, {
       heartbeat: new Interval(TICK_MS),
       openBell: () => void this.doorbell,
-      ring: (token, kind) => this.ringers.ring(token, kind, this.#bellName),
+      ring: (token, kind) => this.ringers.ring(token, kind, this.#bell),
       hold: (block) => void this.references.hold(block),
       release: (block) => this.references.release(block),
       mayBlock: !isMainThread(),
@@ -305,7 +309,13 @@ export class Session {
     if (!this.#sealed) sealShrink(this.arena.fd);
     this.#sealed = true;
     const fd = reopen(this.arena.fd, this.#path ?? undefined);
-    const token = this.agents.take(fd, this.token);
+    let token: number;
+    try {
+      token = this.agents.take(fd, this.token);
+    } catch (error) {
+      closeFd(fd);
+      throw error;
+    }
     return { fd, token, env: { [SESSION_VARIABLE]: this.record(), [CHILD_VARIABLE]: String(token) } };
   }
 
@@ -314,14 +324,15 @@ export class Session {
     if (this.#doorbell === undefined) {
       const m = this.arena.i32;
       const at = agentAt(this.token);
-      const bell = openDoorbell(
-        this.#bellName(this.token),
-        nonceBytes(this.arena),
-        () => this.waits.rung(),
-      );
+      const key = this.arena.address + (at + A_BELL_KEY) * 4;
+      fillRandom(key, KEY_BYTES);
+      [m[at + A_BELL_NAME], m[at + A_BELL_INFO]] = m.subarray(at + A_BELL_KEY);
+      fillRandom(key, KEY_BYTES);
+      const address = this.#bell(this.token);
+      const bell = openDoorbell(address, () => this.waits.rung());
       this.#doorbell = bell;
-      this.ringers.prepare(bell.kind, this.#bellName(this.token));
-      m[at + A_BELL_INFO] = bell.info;
+      this.ringers.prepare(bell.kind, address.name);
+      if (bell.kind === KIND_PIPE) m[at + A_BELL_INFO] = bell.info;
       Atomics.store(m, at + A_KIND, bell.kind | (m[at + A_KIND] & KIND_WORKER));
     }
     return this.#doorbell;
@@ -332,15 +343,22 @@ export class Session {
     return this.doorbell.watch(onClose);
   }
 
-  readonly #bellName = (token: number): string => {
-    const m = this.arena.i32;
+  readonly #bell = (token: number): BellAddress => {
+    const { i32: m, u8 } = this.arena;
     const at = agentAt(token);
-    if ((m[at + A_KIND] & 0xff) === KIND_PIPE) return `/proc/${m[at + A_PID]}/fd/${m[at + A_BELL_INFO]}`;
-    const name = `${token & TOKEN_SLOT_MASK}-${token >>> TOKEN_SLOT_BITS}`;
-    return this.#path === null
-      ? `geventmp-${this.#nonce}-${name}`
-      : `${this.#path.slice(0, this.#path.lastIndexOf("/"))}/${name}`;
+    const key = u8.slice((at + A_BELL_KEY) * 4, (at + A_BELL_KEY) * 4 + KEY_BYTES);
+    if ((m[at + A_KIND] & 0xff) === KIND_PIPE) {
+      return { name: `/proc/${m[at + A_PID]}/fd/${m[at + A_BELL_INFO]}`, key };
+    }
+    if (this.#path !== null) return { name: this.#bellPath(token), key };
+    return { name: `geventmp-${hex(m[at + A_BELL_NAME])}${hex(m[at + A_BELL_INFO])}`, key };
   };
+
+  /** Where the session has a folder, its doorbells are files there, which whoever reaps an agent can name. */
+  #bellPath(token: number): string {
+    const folder = this.#path!.slice(0, this.#path!.lastIndexOf("/"));
+    return `${folder}/${token & TOKEN_SLOT_MASK}-${token >>> TOKEN_SLOT_BITS}`;
+  }
 
   /** What is done when the session ends in this agent. */
   onClose(closer: () => void | Promise<void>): () => void {
@@ -439,7 +457,7 @@ export class Session {
     holders().delete(this.waits);
     for (const window of [...this.windows]) window.close();
     this.#doorbell?.close();
-    if (this.#path !== null) removeFile(this.#bellName(this.token));
+    if (this.#path !== null) removeFile(this.#bellPath(this.token));
     this.ringers.close();
     this.arena.leave();
     this.agents.leave();
@@ -471,14 +489,14 @@ function ownCap(): number {
   return mib;
 }
 
-function nonceBytes(arena: Arena): Uint8Array {
-  return arena.u8.slice(H_NONCE * 4, H_NONCE * 4 + 16);
-}
-
 function nonceOf(m: Int32Array): string {
   let text = "";
-  for (let i = 0; i < 4; i++) text += (m[H_NONCE + i] >>> 0).toString(16).padStart(8, "0");
+  for (let i = 0; i < 4; i++) text += hex(m[H_NONCE + i]);
   return text;
+}
+
+function hex(word: number): string {
+  return (word >>> 0).toString(16).padStart(8, "0");
 }
 
 function parseChild(text: string | null): number | null {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isSystemError, osName, UnsupportedPlatformError } from "../../platform/mod.ts";
+import { errnos, isSystemError, osName, SystemError, UnsupportedPlatformError } from "../../platform/mod.ts";
 import type { Address } from "../../platform/mod.ts";
 import {
   closeSemaphore,
@@ -33,6 +33,8 @@ export interface NamedSemaphoreOptions {
 
 /** SEM_VALUE_MAX. */
 const MOST = osName === "darwin" ? 32_767 : 2_147_483_647;
+/** A post is a system call when somebody waits, and there is none for several at once: so many hold the loop for some 5 ms. */
+const MOST_AT_ONCE = 10_000;
 /** The C libraries of Linux make a file `sem.<name>` of it; PSEMNAMLEN on Darwin. */
 const LONGEST_NAME = osName === "darwin" ? 30 : 251;
 
@@ -164,15 +166,19 @@ export class NamedSemaphore implements Disposable {
   }
 
   /**
-   * Adds permits, one after the other.
+   * Adds permits, one after the other: all, or none when they would be too many.
    *
-   * @param n how many
-   * @throws {RangeError} `n` is no whole number above 0
-   * @throws {SystemError} EOVERFLOW: the value cannot grow any more; those before were added
+   * @param n how many, 1 to 10,000
+   * @throws {RangeError} `n` is no whole number, or out of bounds
+   * @throws {SystemError} EOVERFLOW: the value would grow beyond 2,147,483,647 (macOS: 32,767). Only when others release at the same time, and on macOS,
+   * which does not tell a value, a part may have been added
    */
   release(n: number = 1): void {
     const { address, waiters } = this.#open("release");
-    checkPermits(n, MOST);
+    checkPermits(n, MOST_AT_ONCE);
+    if (n > 1 && (semaphoreValue(address) ?? 0) + n > MOST) {
+      throw new SystemError("sem_post", errnos.EOVERFLOW, `${n} permits for ${this.name}`);
+    }
     try {
       for (let i = 0; i < n; i++) postSemaphore(address);
     } finally {

@@ -60,6 +60,15 @@ export const constants = {
   SOCK_NONBLOCK: 0o4000,
   MSG_DONTWAIT: 0x40,
   MSG_NOSIGNAL: 0x4000,
+  SOL_SOCKET: 1,
+  SO_ATTACH_FILTER: 26,
+  // linux/filter.h
+  BPF_LD: 0,
+  BPF_W: 0,
+  BPF_ABS: 0x20,
+  BPF_JMP: 5,
+  BPF_JEQ: 0x10,
+  BPF_RET: 6,
   // poll.h
   POLLIN: 1,
   POLLOUT: 4,
@@ -255,6 +264,8 @@ export const errnos = {
 export const structs = {
   "struct flock": { size: 32, l_type: 0, l_whence: 2, l_start: 8, l_len: 16, l_pid: 24 },
   "struct sockaddr_un": { size: 110, sun_family: 0, sun_path: 2 },
+  "struct sock_filter": { size: 8, code: 0, jt: 2, jf: 3, k: 4 },
+  "struct sock_fprog": { size: 16, len: 0, filter: 8 },
   "struct timespec": { size: 16, tv_sec: 0, tv_nsec: 8 },
   "struct pollfd": { size: 8, fd: 0, events: 4, revents: 6 },
   "struct dirent": { size: 280, d_name: 19 },

@@ -25,6 +25,8 @@ const symbols = {
   sem_timedwait: { parameters: ["address", "buffer"], result: "i32" },
   // int sem_getvalue(sem_t *restrict sem, int *restrict sval);
   sem_getvalue: { parameters: ["address", "buffer"], result: "i32" },
+  // int setsockopt(int socket, int level, int option_name, const void *option_value, socklen_t option_len);
+  setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
   // long syscall(long number, ...);  SYS_gettid
   gettid: { name: "syscall", parameters: ["isize"], result: "isize" },
   // int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *file_actions, int from);  glibc since 2.34

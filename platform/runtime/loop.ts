@@ -14,6 +14,7 @@
  */
 import {
   abstractNamesSupported,
+  admitDatagrams,
   bindUnix,
   closeFd,
   connectUnix,
@@ -48,6 +49,14 @@ export interface Sentinel {
   close(): void;
 }
 
+/** Where an agent is rung. */
+export interface BellAddress {
+  /** A socket's name: in the abstract namespace, where every user sees it, or a path where there is none. For a pipe, its path in /proc. */
+  readonly name: string;
+  /** {@linkcode KEY_BYTES} bytes that a ringer must know, and only who sees the session's memory does. */
+  readonly key: Uint8Array;
+}
+
 /** What wakes this agent. */
 export interface Doorbell {
   readonly kind: number;
@@ -67,24 +76,35 @@ export interface Doorbell {
 }
 
 const ONE = new Uint8Array([1]);
-/** More ringers than a session has agents are no ringers. */
-const MOST_CONNECTIONS = 2048;
+/** Ringers that are listened to at once, well below the usual limit of 1,024 descriptors. Others are left to the heartbeat. */
+const MOST_RINGERS = 512;
+/** Connections that have not said hello yet, of which the oldest makes room for a new one: any user can connect to an abstract name. */
+const MOST_STRANGERS = 32;
+/** How long one may take for its hello, in milliseconds. Ours say it as they connect. */
+const HELLO_MS = 1000;
+/** How long the doorbell rests when no descriptor is left, in milliseconds. */
+const REST_MS = 100;
 const HELLO_RING = 0x52;
 const HELLO_SENTINEL = 0x53;
 const HELLO_STREAM = 0x54;
-const HELLO_BYTES = 21;
+/** Bytes of a bell's key. */
+export const KEY_BYTES = 8;
+const HELLO_BYTES = 1 + KEY_BYTES + 4;
 
 /**
  * Opens this agent's doorbell.
  *
- * @param name its address: a name in the abstract namespace, or a path where there is none
- * @param nonce 16 bytes that a ringer must know
+ * @param address where it is to be found, and what it is to be told
  * @param onRing called when somebody rang
  */
-export function openDoorbell(name: string, nonce: Uint8Array, onRing: () => void): Doorbell {
-  if (bun !== undefined) return new DatagramDoorbell(name, onRing);
-  if (mayListen()) return new StreamDoorbell(name, nonce, onRing);
+export function openDoorbell(address: BellAddress, onRing: () => void): Doorbell {
+  if (bun !== undefined) return new DatagramDoorbell(address, onRing);
+  if (mayListen()) return new StreamDoorbell(address, onRing);
   return new PipeDoorbell(onRing);
+}
+
+function beginsWith(bytes: Uint8Array, key: Uint8Array): boolean {
+  return key.every((byte, i) => bytes[i] === byte);
 }
 
 function mayListen(): boolean {
@@ -92,22 +112,30 @@ function mayListen(): boolean {
   return granted("net") && (abstractNamesSupported() || (granted("read") && granted("write")));
 }
 
-function hello(kind: number, nonce: Uint8Array, id: number): Uint8Array {
+function hello(kind: number, key: Uint8Array, id: number): Uint8Array {
   const bytes = new Uint8Array(HELLO_BYTES);
   bytes[0] = kind;
-  bytes.set(nonce, 1);
-  new DataView(bytes.buffer).setUint32(17, id, true);
+  bytes.set(key, 1);
+  new DataView(bytes.buffer).setUint32(1 + KEY_BYTES, id, true);
   return bytes;
+}
+
+function closeQuietly(connection: DenoConnection | undefined): void {
+  try {
+    connection?.close();
+  } catch { /* closed already */ }
 }
 
 class StreamDoorbell implements Doorbell {
   readonly kind = BELL_STREAM;
   readonly info = 0;
   readonly #listener: DenoListener;
-  readonly #name: string;
-  readonly #nonce: Uint8Array;
+  readonly #address: BellAddress;
   readonly #onRing: () => void;
   readonly #connections = new Set<DenoConnection>();
+  /** Those that have not said hello yet, the oldest first. */
+  readonly #strangers = new Set<DenoConnection>();
+  #ringers = 0;
   readonly #sentinels = new Map<
     number,
     { onClose: () => void; refs: boolean; connection: DenoConnection | undefined }
@@ -118,12 +146,13 @@ class StreamDoorbell implements Doorbell {
   >();
   #nextId = 1;
   #unaccepted = 0;
+  #rest: Alarm | undefined;
   #closed = false;
 
-  constructor(name: string, nonce: Uint8Array, onRing: () => void) {
-    this.#name = name;
-    this.#nonce = nonce;
+  constructor(address: BellAddress, onRing: () => void) {
+    this.#address = address;
     this.#onRing = onRing;
+    const { name } = address;
     this.#listener = deno!.listen({ transport: "unix", path: abstractNamesSupported() ? `\0${name}` : name });
     this.#listener.unref();
     this.#accept();
@@ -135,51 +164,58 @@ class StreamDoorbell implements Doorbell {
       try {
         connection = await this.#listener.accept();
       } catch {
-        if (this.#closed) return;
-        await Promise.resolve(); // EMFILE and the like: ringers fall back to the heartbeat
+        // EMFILE and the like: ringers fall back to the heartbeat.
+        if (!this.#closed) await this.#pause(REST_MS);
         continue;
       }
       connection.unref();
-      if (this.#closed || this.#connections.size >= MOST_CONNECTIONS) connection.close();
+      this.#connections.add(connection);
+      // One whose hello has come is no stranger any more once the loop has turned.
+      if (this.#strangers.size >= MOST_STRANGERS) await this.#pause(0);
+      if (this.#strangers.size >= MOST_STRANGERS) closeQuietly([...this.#strangers][0]);
+      if (this.#closed) closeQuietly(connection);
       else this.#serve(connection);
     }
   }
 
+  #pause(milliseconds: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.#rest = new Alarm(resolve);
+      if (this.#unaccepted === 0) this.#rest.unref();
+      this.#rest.set(milliseconds);
+    });
+  }
+
   async #serve(connection: DenoConnection): Promise<void> {
-    this.#connections.add(connection);
     const buffer = new Uint8Array(64);
+    let rings = false;
     let onClose: (() => void) | undefined;
     let taken = false;
     try {
-      let have = 0;
-      while (have < HELLO_BYTES) {
-        const n = await connection.read(buffer.subarray(have));
-        if (n === null) return;
-        have += n;
-      }
-      for (let i = 0; i < 16; i++) if (buffer[1 + i] !== this.#nonce[i]) return;
-      const id = new DataView(buffer.buffer).getUint32(17, true);
+      if (!await this.#isOurs(connection, buffer)) return;
+      const id = new DataView(buffer.buffer).getUint32(1 + KEY_BYTES, true);
       if (buffer[0] === HELLO_STREAM) {
         if (--this.#unaccepted === 0) this.#listener.unref();
         const take = this.#streams.get(id);
         if (take === undefined || !this.#streams.delete(id)) return;
         taken = true;
-        return take({ connection, rest: buffer.subarray(HELLO_BYTES, have) });
+        return take({ connection, rest: buffer.subarray(0, 0) });
       }
       if (buffer[0] === HELLO_SENTINEL) {
         const sentinel = this.#sentinels.get(id);
-        if (sentinel === undefined) {
-          // Closed before it came here.
-          if (--this.#unaccepted === 0) this.#listener.unref();
-          return;
-        }
-        sentinel.connection = connection;
         if (--this.#unaccepted === 0) this.#listener.unref();
+        if (sentinel === undefined) return; // closed before it came here
+        sentinel.connection = connection;
         if (sentinel.refs) connection.ref();
         onClose = () => {
           if (this.#sentinels.delete(id)) sentinel.onClose();
         };
-      } else this.#onRing();
+      } else {
+        this.#onRing();
+        if (this.#ringers >= MOST_RINGERS) return;
+        this.#ringers++;
+        rings = true;
+      }
       for (;;) {
         if (await connection.read(buffer) === null) return;
         this.#onRing();
@@ -188,10 +224,30 @@ class StreamDoorbell implements Doorbell {
       // reset by the peer's death, or closed by us
     } finally {
       this.#connections.delete(connection);
-      try {
-        if (!taken) connection.close();
-      } catch { /* closed already */ }
+      if (rings) this.#ringers--;
+      if (!taken) closeQuietly(connection);
       onClose?.();
+    }
+  }
+
+  /** Reads the hello, and whether it is one of this session. */
+  async #isOurs(connection: DenoConnection, buffer: Uint8Array): Promise<boolean> {
+    this.#strangers.add(connection);
+    // Twice half the time: after a blocked loop timers may come before what was sent meanwhile.
+    let halves = 2;
+    const patience = new Alarm(() => --halves > 0 ? patience.set(HELLO_MS / 2) : closeQuietly(connection));
+    patience.unref();
+    patience.set(HELLO_MS / 2);
+    try {
+      for (let have = 0; have < HELLO_BYTES;) {
+        const n = await connection.read(buffer.subarray(have, HELLO_BYTES));
+        if (n === null) return false;
+        have += n;
+      }
+      return beginsWith(buffer.subarray(1), this.#address.key);
+    } finally {
+      patience.stop();
+      this.#strangers.delete(connection);
     }
   }
 
@@ -218,9 +274,7 @@ class StreamDoorbell implements Doorbell {
       },
       close: () => {
         this.#sentinels.delete(id);
-        try {
-          entry.connection?.close();
-        } catch { /* closed already */ }
+        closeQuietly(entry.connection);
       },
     };
   }
@@ -238,8 +292,8 @@ class StreamDoorbell implements Doorbell {
   /** A connection to this bell itself. Until it is accepted, the listener keeps the loop alive in its place. */
   #dial(kind: number, id: number): number {
     const fd = streamSocket();
-    const failed = connectUnix(fd, unixAddress(this.#name, abstractNamesSupported()));
-    if (failed < 0 || sendFd(fd, hello(kind, this.#nonce, id)) !== HELLO_BYTES) {
+    const failed = connectUnix(fd, unixAddress(this.#address.name, abstractNamesSupported()));
+    if (failed < 0 || sendFd(fd, hello(kind, this.#address.key, id)) !== HELLO_BYTES) {
       closeFd(fd);
       throw new Error(
         `Cannot watch a child: this agent's own doorbell did not take a connection (errno ${-failed}); too many processes are being started at once`,
@@ -254,11 +308,8 @@ class StreamDoorbell implements Doorbell {
     for (const take of this.#streams.values()) take(null);
     this.#streams.clear();
     this.#listener.close();
-    for (const connection of this.#connections) {
-      try {
-        connection.close();
-      } catch { /* closed already */ }
-    }
+    this.#rest?.stop();
+    for (const connection of this.#connections) closeQuietly(connection);
     this.#sentinels.clear();
   }
 }
@@ -268,10 +319,13 @@ class DatagramDoorbell implements Doorbell {
   readonly info = 0;
   readonly #adopted: Adopted;
 
-  constructor(name: string, onRing: () => void) {
+  constructor({ name, key }: BellAddress, onRing: () => void) {
     const fd = datagramSocket();
-    bindUnix(fd, unixAddress(name, abstractNamesSupported()));
-    this.#adopted = new Adopted(fd, onRing, undefined);
+    const abstract = abstractNamesSupported();
+    // An empty datagram would close the socket for Bun, and any user can send to an abstract name.
+    if (abstract) admitDatagrams(fd, key);
+    bindUnix(fd, unixAddress(name, abstract));
+    this.#adopted = new Adopted(fd, (data) => beginsWith(data, key) && onRing(), undefined);
     this.#adopted.unref();
   }
 
@@ -297,12 +351,16 @@ class Adopted {
   #refs = true;
   #closed = false;
 
-  constructor(fd: number, onData: (() => void) | undefined, onClose: (() => void) | undefined) {
+  constructor(
+    fd: number,
+    onData: ((data: Uint8Array) => void) | undefined,
+    onClose: (() => void) | undefined,
+  ) {
     bun!.connect({
       fd,
       socket: {
         open: (socket) => this.#opened(socket),
-        data: () => onData?.(),
+        data: (_socket, data) => onData?.(data),
         close: () => {
           if (this.#closed) return;
           this.#closed = true;
@@ -394,17 +452,12 @@ class PipeDoorbell implements Doorbell {
 
 /** The descriptors through which this agent rings others. */
 export class Ringers {
-  readonly #nonce: () => Uint8Array;
   readonly #connections = new Map<number, number>();
-  readonly #addresses = new Map<number, Uint8Array>();
+  readonly #addresses = new Map<number, { name: Uint8Array; key: Uint8Array }>();
   #datagram = -1;
 
   /** What {@linkcode prepare} has still to do. */
   #unprepared: Interval | undefined;
-
-  constructor(nonce: () => Uint8Array) {
-    this.#nonce = nonce;
-  }
 
   /**
    * Binds and compiles what the first ring needs, 1 to 2 ms in all, in small pieces and not in the midst of a wait. The calls name no descriptor,
@@ -439,16 +492,17 @@ export class Ringers {
    *
    * @param token of the agent, as key for what is kept open
    * @param kind one of the `BELL_` numbers
-   * @param name gives its address: a socket's name, or for a pipe the path in /proc
+   * @param find gives its address
    */
-  ring(token: number, kind: number, name: (token: number) => string): boolean {
+  ring(token: number, kind: number, find: (token: number) => BellAddress): boolean {
     if (kind === BELL_DATAGRAM) {
       if (this.#datagram < 0) this.#datagram = datagramSocket();
       let address = this.#addresses.get(token);
       if (address === undefined) {
-        this.#addresses.set(token, address = unixAddress(name(token), abstractNamesSupported()));
+        const { name, key } = find(token);
+        this.#addresses.set(token, address = { name: unixAddress(name, abstractNamesSupported()), key });
       }
-      return sendTo(this.#datagram, ONE, address) === 1;
+      return sendTo(this.#datagram, address.key, address.name) === KEY_BYTES;
     }
     if (kind !== BELL_STREAM && kind !== BELL_PIPE) return false;
     const open = this.#connections.get(token);
@@ -460,13 +514,13 @@ export class Ringers {
       return false;
     }
     try {
-      return this.#connect(token, kind, name(token));
+      return this.#connect(token, kind, find(token));
     } catch {
       return false;
     }
   }
 
-  #connect(token: number, kind: number, name: string): boolean {
+  #connect(token: number, kind: number, { name, key }: BellAddress): boolean {
     if (kind === BELL_PIPE) {
       const fd = openFile(name, { write: true });
       setNonblocking(fd, true);
@@ -477,7 +531,7 @@ export class Ringers {
     // The hello is a ring in itself.
     if (
       connectUnix(fd, unixAddress(name, abstractNamesSupported())) < 0 ||
-      sendFd(fd, hello(HELLO_RING, this.#nonce(), 0)) !== HELLO_BYTES
+      sendFd(fd, hello(HELLO_RING, key, 0)) !== HELLO_BYTES
     ) {
       closeFd(fd);
       return false;
@@ -585,11 +639,39 @@ function unrefTimer(id: unknown): void {
   else (id as { unref(): void }).unref();
 }
 
-/** Calls back when this agent ends by itself: by the end of its work or by exit, not by a signal. */
+/**
+ * Calls back when this agent ends by itself: by the end of its work, by exit or by an uncaught error, not by a signal. Perhaps twice. (Deno tells
+ * nothing when a top-level await never resolves.)
+ */
 export function onExit(callback: () => void): void {
-  if (bun === undefined) return globalThis.addEventListener("unload", callback);
+  if (bun === undefined) {
+    globalThis.addEventListener("unload", callback);
+    globalThis.addEventListener("error", (event) => {
+      // Without a place in a source it is an event that the program made itself, and lives on after.
+      if (event.cancelable && (event as ErrorEvent).filename !== "") whenUnprevented(event, 1, callback);
+    });
+    globalThis.addEventListener("unhandledrejection", (event) => whenUnprevented(event, 3, callback));
+    return;
+  }
   (globalThis as unknown as { process: { on(event: string, listener: () => void): void } }).process.on(
     "exit",
     callback,
   );
+}
+
+/**
+ * Calls back if an error's event was left to end the program, for which Deno fires no "unload". A listener cannot know, as others come after it; but
+ * when all are through Deno looks at `defaultPrevented`, and at nothing else: once for an error, and for a rejection a third time after Node's handlers
+ * (`process.on("unhandledRejection")`). If another version looks less often, what the callback removes stays.
+ */
+function whenUnprevented(event: Event, looks: number, callback: () => void): void {
+  const { get } = Object.getOwnPropertyDescriptor(Event.prototype, "defaultPrevented")!;
+  Object.defineProperty(event, "defaultPrevented", {
+    configurable: true,
+    get(this: Event): boolean {
+      const prevented: boolean = get!.call(this);
+      if (!prevented && this.eventPhase === Event.NONE && --looks === 0) callback();
+      return prevented;
+    },
+  });
 }

@@ -144,6 +144,22 @@ describe("NamedSemaphore", () => {
     assertEquals(there.getValue(), 0);
   });
 
+  it("adds all permits or none, and not so many that the loop would stand", () => {
+    using full = make(2 ** 31 - 3);
+    const error = assertThrows(() => full.release(3), SystemError);
+    assertEquals([error.code, full.getValue()], ["EOVERFLOW", 2 ** 31 - 3]);
+    full.release(2);
+    assertEquals(full.getValue(), 2 ** 31 - 1);
+    assertEquals(assertThrows(() => full.release(), SystemError).code, "EOVERFLOW");
+    using empty = make();
+    assertThrows(() => empty.release(10_001), RangeError, "from 1 to 10000");
+    assertEquals(empty.getValue(), 0);
+    empty.release(10_000);
+    assertEquals(empty.getValue(), 10_000);
+    full.unlink();
+    empty.unlink();
+  });
+
   it("is its user's alone unless mode says otherwise", () => {
     using own = make();
     const file = (name: string): string => `/dev/shm/sem.${name.slice(1)}`;

@@ -68,6 +68,10 @@ describe("patchAll", () => {
       assert(module.isPatched("node:child_process"));
       assert(!module.isPatched(thisRuntime === "bun" ? "Deno.Command" : "Bun.spawnSync"));
       assertStrictEquals(module.original(FUNCTION), before);
+      assertEquals(
+        module.original("node:child_process.spawnSync")("echo", ["out"]).stdout.toString(),
+        "out\n",
+      );
       assertThrows(() => module.original(OTHER), RangeError, "it is not patched here");
     }
   });
@@ -93,6 +97,12 @@ describe("a patched call", () => {
     run("true", []);
     for (const restore of undo) restore();
     assertEquals([began, ended, told], [[0, 1], [0, 1], 2]);
+    for (const name of ["spawnSync", "execSync", "execFileSync"] as const) {
+      const patched = now();
+      assertEquals(String(original(`node:child_process.${name}`)("true").stdout ?? ""), "");
+      assertStrictEquals(now(), patched);
+    }
+    assertEquals(told, 2, "an original is nobody's to be told of");
     await copy.session()[Symbol.asyncDispose]();
     assertEquals(holders().size, 1);
     assertEquals(run("echo", ["out"]), "out\n");
