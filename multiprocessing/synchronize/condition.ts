@@ -5,7 +5,7 @@
  */
 import { agentAt } from "../core/agents.ts";
 import type { Block } from "../core/arena.ts";
-import { Call, type CallRules } from "../core/calls.ts";
+import { Call, type CallRules, CHECK_MS } from "../core/calls.ts";
 import { now } from "../core/clock.ts";
 import { crashPoint } from "../core/crash.ts";
 import { type Existing, Handle, isExisting, revive, reviver } from "../core/handle.ts";
@@ -22,6 +22,7 @@ import {
   K_CONDITION,
   N_CHANNEL,
   N_HOLDER,
+  N_SYNC,
 } from "../core/layout.ts";
 import { kHandle } from "../codec/mod.ts";
 import { onOpen, type Session } from "../core/session.ts";
@@ -37,10 +38,11 @@ interface Waiting {
   readonly at: number;
   readonly word: number;
   readonly holder: number;
+  /** Whether its thread is blocked, and not by this very call. */
   readonly held: boolean;
 }
 
-/** Order of waking: by tickets, which wrap round; those whose thread is blocked are the last. */
+/** Order of waking: by tickets, which wrap round; those that cannot go on now are the last. */
 function compare(a: number, aHeld: boolean, b: number, bHeld: boolean): number {
   if (aHeld !== bHeld) return aHeld ? 1 : -1;
   return ((a & ~3) - (b & ~3)) | 0;
@@ -51,6 +53,7 @@ class ConditionCore implements CallRules {
   readonly session: Session;
   readonly block: Block;
   readonly #m: Int32Array;
+  #checked = 0;
 
   constructor(session: Session, block: Block) {
     this.session = session;
@@ -62,15 +65,28 @@ class ConditionCore implements CallRules {
     return call.withdraw();
   }
 
+  /** Whose process was notified and then killed has a notification that is due to another: who waits reaps it, as no parent may be left to. */
+  check(isDead: (token: number) => boolean): void {
+    // Once for all calls of this agent.
+    if (now() - this.#checked < CHECK_MS) return;
+    this.#checked = now();
+    const m = this.#m;
+    for (const c = new NodeCursor(m).start(this.block, CALL_NODES); c.next();) {
+      if (Atomics.load(m, c.at + N_CHANNEL) === 0) continue;
+      const holder = Atomics.load(m, c.at + N_HOLDER);
+      if (holder > 0 && isDead(holder)) this.session.agents.reap(holder);
+    }
+  }
+
   passOn(call: Call): void {
     // The other first: killed in between, one too many is woken, and none too few.
     if (this.notify(1, { but: call.node }) > 0) call.stand();
   }
 
   /**
-   * Wakes the `n` calls that have waited longest. Calls of agents whose thread is blocked are the last: they cannot go on now.
+   * Wakes the `n` calls that have waited longest. Calls of agents whose thread is blocked by something else are the last: they cannot go on now.
    *
-   * @param instead the call that was woken and cannot go on, and its agent if that is dead: then only calls are woken that can go on now
+   * @param instead the call that was woken and cannot go on, and its agent if that is dead; while it lives, only a call is woken that can go on now
    * @returns how many
    */
   notify(n: number, instead?: { but: number; dead?: number }): number {
@@ -80,7 +96,7 @@ class ConditionCore implements CallRules {
     const dead: number[] = instead?.dead === undefined ? [] : [instead.dead];
     let living: Set<number> | undefined;
     while (woken < n) {
-      const calls = this.#waiting(n - woken === 1, dead, instead?.but);
+      const calls = this.#waiting(n - woken === 1, dead, instead);
       if (calls.length === 0) break;
       living ??= new Set([token]);
       for (const { at, word, holder } of calls) {
@@ -105,8 +121,15 @@ class ConditionCore implements CallRules {
   }
 
   /** Calls that wait, the longest first; with `one` only the first. */
-  #waiting(one: boolean, dead: readonly number[], but: number | undefined): Waiting[] {
+  #waiting(
+    one: boolean,
+    dead: readonly number[],
+    instead: { but: number; dead?: number } | undefined,
+  ): Waiting[] {
     const m = this.#m;
+    const but = instead?.but;
+    // A notification of the dead has to go somewhere; that of a living call whose thread is about to block may stay with it.
+    const onlyNow = instead !== undefined && instead.dead === undefined;
     const calls: Waiting[] = [];
     let first: Waiting | undefined;
     for (const c = new NodeCursor(m).start(this.block, CALL_NODES); c.next();) {
@@ -114,8 +137,8 @@ class ConditionCore implements CallRules {
       if ((word & 3) !== CALL_WAITING || c.at === but) continue;
       const holder = Atomics.load(m, c.at + N_HOLDER);
       if (holder <= 0 || this.session.arena.isStale(holder) || dead.includes(holder)) continue;
-      const held = Atomics.load(m, agentAt(holder) + A_HELD) !== 0;
-      if (held && but !== undefined) continue;
+      const held = Atomics.load(m, agentAt(holder) + A_HELD) !== 0 && m[c.at + N_SYNC] === 0;
+      if (held && onlyNow) continue;
       if (one && first !== undefined && compare(word, held, first.word, first.held) >= 0) continue;
       first = { at: c.at + N_CHANNEL, word, holder, held };
       if (!one) calls.push(first);
@@ -270,7 +293,7 @@ export class Condition extends Handle {
     this.checkLive("wait for");
     const timeout = this.session.waits.checkBlocking("wait for the condition synchronously", w);
     this.#checkMine("wait for the condition");
-    const call = this.#stand();
+    const call = this.#stand(true);
     const given = this.#giveUp();
     try {
       call.waitSync(timeout, () => notNotified(timeout));
@@ -368,8 +391,8 @@ export class Condition extends Handle {
     return given;
   }
 
-  #stand(): Call {
-    const call = new Call(this.session, this.block, this.#core);
+  #stand(sync = false): Call {
+    const call = new Call(this.session, this.block, this.#core, sync);
     call.stand();
     return call;
   }

@@ -9,6 +9,7 @@ import {
   assertThrows,
 } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
+import process from "node:process";
 import {
   Barrier,
   Condition,
@@ -22,14 +23,16 @@ import {
 } from "../../multiprocessing/mod.ts";
 import { startIn } from "../fixtures/places.ts";
 import {
+  blockAndTell,
   blockUntilNotified,
   notifyAfter,
   notifyAndHold,
   sleepOn,
+  waitForEver,
   waitForFour,
   waitForFourInVain,
 } from "../fixtures/sync_tasks.ts";
-import { pause, STALL_MS, timed, use, within } from "./support.ts";
+import { pause, STALL_MS, state, timed, use, within } from "./support.ts";
 
 const W = { timeout: STALL_MS };
 
@@ -301,6 +304,38 @@ describe("Condition", () => {
     using _guard = await condition.acquire();
     assertMatch(String(same), /RLock\(MainProcess, 1\)/);
     same.notify();
+  });
+
+  timed("notifies a blocked thread in its turn", 40_000, async () => {
+    using condition = new Condition();
+    using told = new Semaphore(0);
+    await using child = await new Process({ target: blockAndTell, args: [condition, told] }).start();
+    await within(STALL_MS, "the child", () => / waiters=1/.test(String(condition)));
+    const later = condition.run(() => condition.wait(W), W);
+    await within(STALL_MS, "both", () => / waiters=2/.test(String(condition)));
+    await pause(50);
+    await condition.run(() => condition.notify(), W);
+    await told.acquire(W);
+    assertMatch(String(condition), / waiters=1/);
+    await condition.run(() => condition.notify(), W);
+    await later;
+    assertEquals(await child.join(W), 0);
+  });
+
+  timed("notifies a blocked thread of what a killed process was notified of", 40_000, async () => {
+    using condition = new Condition();
+    using told = new Semaphore(0);
+    const first = await new Process({ target: waitForEver, args: [condition] }).start();
+    await within(STALL_MS, "the first", () => / waiters=1/.test(String(condition)));
+    await using child = await new Process({ target: blockAndTell, args: [condition, told] }).start();
+    await within(STALL_MS, "both", () => / waiters=2/.test(String(condition)));
+    process.kill(first.pid!, "SIGSTOP");
+    await within(STALL_MS, "the stop", () => state(first.pid!) === "T");
+    await condition.run(() => condition.notify(), W);
+    await pause(50);
+    first.kill();
+    await told.acquire(W);
+    assertEquals([await first.join(W), await child.join(W)], [-9, 0]);
   });
 
   timed("is waited for by blocked threads", 40_000, async () => {
