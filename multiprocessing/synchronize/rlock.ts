@@ -106,7 +106,8 @@ class RLockGuard implements Guard {
     const core = this.#core;
     if (core === null) return;
     this.#core = null;
-    if (this.#handle.disposed) return;
+    // With its last handle the agent has given up the lock already.
+    if (!this.#handle.isReferenced) return;
     if (core.hold !== this.#hold) {
       throw new RangeError(
         "Cannot release the lock through this guard: it was released without it; release it once for each acquire",
@@ -182,7 +183,14 @@ export class RLock extends Handle {
       return isDue() ? afterTurn(guard) : Promise.resolve(guard);
     }
     return this.#core.waiters.wait(w, timeout).then(
-      (late) => this.#guard(hold, late),
+      (late) => {
+        // The wait was all that kept the block, and it is over: the lock was given up with it.
+        if (!this.isReferenced) {
+          hold.over = true;
+          this.checkLive("acquire");
+        }
+        return this.#guard(hold, late);
+      },
       (error) => {
         hold.over = true;
         throw error;
@@ -258,17 +266,22 @@ export class RLock extends Handle {
     return this.#core.owner !== 0;
   }
 
-  /** Runs `fn`, as a flow of its own, with the lock held, and releases it whatever happens. */
+  /** Runs `fn`, as a flow of its own, with the lock held, and releases it whatever happens, also if the handle is disposed meanwhile. */
   async run<R>(fn: (guard: Guard) => R | PromiseLike<R>, w: WaitOptions = NO_OPTIONS): Promise<R> {
     this.checkLive("acquire");
     const timeout = timeoutOf(w);
     if (typeof timeout !== "number") return await timeout;
     const core = this.#core;
     const mine = core.mine;
-    if (mine !== null) return await within(this.#again(mine), fn);
-    const hold = core.next(() => new Hold(0));
-    const work = async (): Promise<R> => await within(await this.#take(hold, w, timeout), fn);
-    return await (core.isFlow ? runIn(hold, work) : work());
+    this.keep();
+    try {
+      if (mine !== null) return await within(this.#again(mine), fn);
+      const hold = core.next(() => new Hold(0));
+      const work = async (): Promise<R> => await within(await this.#take(hold, w, timeout), fn);
+      return await (core.isFlow ? runIn(hold, work) : work());
+    } finally {
+      this.letGo();
+    }
   }
 
   /** For people: who holds it, and how often. `RLock(None, 0)`, `RLock(MainProcess, 3)`, `RLock(SomeOtherProcess 4711, nonzero)`. */

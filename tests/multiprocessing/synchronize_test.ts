@@ -18,6 +18,7 @@ import {
   Lock,
   Process,
   Queue,
+  RLock,
   Semaphore,
   session,
   TimeoutError,
@@ -33,7 +34,7 @@ import {
 } from "../fixtures/sync_tasks.ts";
 import { acquireSync, holdDropped, holdForEver, increment, pong, waitForEver } from "../fixtures/tasks.ts";
 
-import { pause, STALL_MS, timed, within } from "./support.ts";
+import { pause, STALL_MS, timed, use, within } from "./support.ts";
 
 const W = { timeout: STALL_MS };
 const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
@@ -140,6 +141,60 @@ describe("Lock", () => {
     assertThrows(() => lock.tryAcquire(), TypeError, "disposed");
     await assertRejects(() => lock.acquire(), TypeError, "disposed");
     assertMatch(String(lock), /disposed/);
+  });
+
+  it("is released by a guard that outlives its handle", async () => {
+    for (const lock of [new Lock(), new RLock()]) {
+      using queue = new Queue<Lock | RLock>();
+      await queue.put(lock);
+      const open = async (): Promise<Guard> => {
+        using same = await queue.get(W);
+        return await same.acquire(W);
+      };
+      const guard = await open();
+      assertEquals(lock.locked(), true);
+      guard.release();
+      assertEquals(lock.locked(), false);
+      lock[Symbol.dispose]();
+    }
+  });
+
+  it("run() keeps what it took, and gives it back, though the handle is disposed meanwhile", async () => {
+    const before = use();
+    for (const [held, object] of [["locked", new Lock()], ["locked", new RLock()], ["1", new Semaphore(1)]]) {
+      const queue = new Queue<Lock | RLock | Semaphore>();
+      await queue.put(object as Lock);
+      const same = await queue.get(W);
+      const texts: string[] = [];
+      const text = (): string =>
+        same instanceof Semaphore ? String(same.getValue()) : same.locked() ? "locked" : "free";
+      const waiting = (object as Lock).run(async () => {
+        await pause(5);
+        texts.push(text());
+      });
+      (object as Lock)[Symbol.dispose]();
+      await waiting;
+      texts.push(text());
+      assertEquals(texts, held === "1" ? ["0", "1"] : ["locked", "free"]);
+      // With the only handle, too.
+      const alone = same.run(() => pause(5));
+      same[Symbol.dispose]();
+      await alone;
+      queue[Symbol.dispose]();
+    }
+    assertEquals(use(), before);
+  });
+
+  it("an acquire that only the last handle's end lets through is refused", async () => {
+    for (const lock of [new Lock(), new RLock()]) {
+      const waiting = turn().then(() => lock.acquire(W));
+      const guard = lock.tryAcquire()!;
+      const refused = assertRejects(() => waiting, TypeError, "disposed");
+      await pause(5);
+      lock[Symbol.dispose]();
+      guard.release();
+      await refused;
+    }
   });
 
   it("says who holds it", () => {
