@@ -123,19 +123,58 @@ interface Waiter<T> {
   next: Waiter<T> | undefined;
 }
 
-/** Checks a wait's options and returns its time-out in milliseconds: Infinity, or 0 for "try once". */
+/**
+ * Checks a wait's options, all of them, before anything is changed, and returns its time-out in milliseconds: Infinity, or 0 for "try once".
+ *
+ * @throws {TypeError} an option is of a wrong type
+ * @throws the signal's reason, if it is aborted
+ */
 export function checkWait(w: WaitOptions): number {
-  const { timeout, signal } = w;
-  if (signal?.aborted) throw signal.reason;
-  if (timeout === undefined || timeout === null) return Infinity;
-  if (typeof timeout !== "number" || Number.isNaN(timeout)) {
+  if (typeof w !== "object" || w === null) {
+    throw new TypeError(
+      `Cannot wait: the options must be an object, and they are ${
+        show(w)
+      }; pass { timeout: 1000 }, or leave them out`,
+    );
+  }
+  const { timeout, signal, ref } = w;
+  if (signal !== undefined && signal !== null && !isSignal(signal)) {
+    throw new TypeError(
+      `Cannot wait: signal must be an AbortSignal, and it is ${show(signal)}; pass the controller's signal`,
+    );
+  }
+  if (ref !== undefined && typeof ref !== "boolean") {
+    throw new TypeError(
+      `Cannot wait: ref must be true or false, and it is ${
+        show(ref)
+      }; leave it out to keep the process alive`,
+    );
+  }
+  if (timeout !== undefined && timeout !== null && (typeof timeout !== "number" || Number.isNaN(timeout))) {
     throw new TypeError(
       `Cannot wait: timeout must be a number of milliseconds, and it is ${
-        String(timeout)
+        show(timeout)
       }; leave it out to wait for ever`,
     );
   }
+  if (signal?.aborted) throw signal.reason;
+  if (timeout === undefined || timeout === null) return Infinity;
   return timeout > 0 ? timeout : 0;
+}
+
+/** Whether it can be listened to: another realm's signal, or a polyfill's, is as good. */
+function isSignal(value: unknown): boolean {
+  const { aborted, addEventListener, removeEventListener } = value as Partial<AbortSignal>;
+  return typeof aborted === "boolean" && typeof addEventListener === "function" &&
+    typeof removeEventListener === "function";
+}
+
+/** A wrong option, for people; whatever it is, this does not throw. */
+function show(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value);
+  return typeof value === "object" && value !== null
+    ? Object.prototype.toString.call(value).slice(8, -1)
+    : String(value);
 }
 
 /** Walks the nodes of a block, those inside it and those in further blocks. */
@@ -462,12 +501,13 @@ export class Waits implements Holder {
 
   /** @throws {BlockingError} on a main thread without `allowBlocking`. */
   checkBlocking(what: string, w: SyncWaitOptions): number {
+    const timeout = checkWait(w);
     if (!this.#mayBlock && !w.allowBlocking) {
       throw new BlockingError(
         `Cannot ${what}: it would stop the event loop of the main thread; await the asynchronous method, or pass { allowBlocking: true }`,
       );
     }
-    return checkWait(w);
+    return timeout;
   }
 
   /**

@@ -325,7 +325,8 @@ export class Condition extends Handle {
       try {
         await this.wait(timeout === Infinity ? w : { ...w, timeout: left });
       } catch (error) {
-        if (!(error instanceof TimeoutError)) throw error;
+        // An abort's reason may be a TimeoutError, too.
+        if (!(error instanceof TimeoutError) || error === w.signal?.reason) throw error;
         // The predicate may have become true without a notification.
         const last = await predicate();
         if (last) return last;

@@ -6,6 +6,7 @@ import {
   assertLess,
   assertMatch,
   assertRejects,
+  assertStrictEquals,
   assertThrows,
 } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -152,6 +153,16 @@ describe("Condition", () => {
     assert(condition.locked());
     guard.release();
     assertEquals(await child.join(W), 0);
+  });
+
+  it("waitFor rejects with the reason of an abort, whatever that is", async () => {
+    using condition = new Condition();
+    using _guard = await condition.acquire();
+    const reason = new TimeoutError("the caller's own");
+    const aborter = new AbortController();
+    setTimeout(() => aborter.abort(reason), 10);
+    const error = await assertRejects(() => condition.waitFor(() => false, { signal: aborter.signal }));
+    assertStrictEquals(error, reason);
   });
 
   it("wakes exactly n, those that wait longest", async () => {

@@ -11,8 +11,10 @@ import {
 } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import {
+  Barrier,
   BlockingError,
   BoundedSemaphore,
+  Condition,
   Event,
   type Guard,
   Lock,
@@ -21,7 +23,9 @@ import {
   RLock,
   Semaphore,
   session,
+  type SyncWaitOptions,
   TimeoutError,
+  type WaitOptions,
 } from "../../multiprocessing/mod.ts";
 import { inWorker, startIn } from "../fixtures/places.ts";
 import {
@@ -561,6 +565,54 @@ describe("robust Semaphore", () => {
     semaphore[Symbol.dispose]();
     using same = await queue.get(W);
     assertEquals(same.getValue(), 1);
+  });
+});
+
+describe("a wait's options", () => {
+  const wrong: [unknown, RegExp][] = [
+    [{ signal: new AbortController() }, /signal must be an AbortSignal, and it is AbortController; pass the/],
+    [{ signal: "x", timeout: 5 }, /signal must be an AbortSignal, and it is "x"/],
+    [{ ref: 1 }, /ref must be true or false, and it is 1/],
+    [{ timeout: "5" }, /timeout must be a number of milliseconds, and it is "5"/],
+    [{ timeout: NaN }, /timeout must be a number of milliseconds, and it is NaN/],
+    [null, /the options must be an object, and they are null/],
+    [1000, /the options must be an object, and they are 1000; pass \{ timeout: 1000 \}/],
+  ];
+
+  it("are checked before anything changes, wherever one waits", async () => {
+    using lock = new Lock();
+    using flow = new RLock();
+    using semaphore = new Semaphore(0);
+    using event = new Event();
+    using barrier = new Barrier(2);
+    using queue = new Queue<number>();
+    using condition = new Condition(lock);
+    using _guard = await lock.acquire();
+    const before = use();
+    const waits: Record<string, (w: WaitOptions) => Promise<unknown>> = {
+      lock: (w) => lock.acquire(w),
+      "lock.run": (w) => lock.run(() => {}, w),
+      flow: (w) => flow.acquire(w),
+      "flow.run": (w) => flow.run(() => {}, w),
+      semaphore: (w) => semaphore.acquire(w),
+      "semaphore.run": (w) => semaphore.run(() => {}, w),
+      event: (w) => event.wait(w),
+      barrier: (w) => barrier.wait(w),
+      get: (w) => queue.get(w),
+      put: (w) => queue.put(1, w),
+      condition: (w) => condition.wait(w),
+      waitFor: (w) => condition.waitFor(() => false, w),
+      lockSync: async (w) => lock.acquireSync(w as SyncWaitOptions),
+    };
+    for (const [name, wait] of Object.entries(waits)) {
+      for (const [w, message] of wrong) {
+        const error = await assertRejects(() => wait(w as WaitOptions), TypeError);
+        assertMatch(error.message, message, `${name}: ${error.message}`);
+      }
+    }
+    assertEquals(use(), before);
+    assertEquals([barrier.nWaiting, barrier.broken, queue.qsize()], [0, false, 0]);
+    assertMatch(String(condition), / waiters=0/);
   });
 });
 
