@@ -24,6 +24,8 @@ import { agentAt, type Agents } from "./agents.ts";
 import { clearTimeout, now, queueMicrotask, section, setTimeout, sharedTime } from "./clock.ts";
 import { crashPoint } from "./crash.ts";
 import type { Holder } from "./holders.ts";
+import { afterTurn, isDue } from "./turns.ts";
+import { timers } from "../../platform/runtime/timers.ts";
 import {
   A_BELL,
   A_HELD,
@@ -94,6 +96,11 @@ const SPIN_AFTER_RING_MS = 0.1;
 const SYNC_SLICE_MS = 50;
 /** Waiters settled in one turn of the loop, which takes about 0.2 ms. */
 const SERVED_AT_ONCE = 256;
+
+/** The same for calls: their code goes on to take the condition's lock back, which is more. */
+const CALLS_AT_ONCE = 64;
+/** A wake-up of this agent by itself and what it leads to, as a multiple of a wait that is over at once. */
+const WAKE_WEIGHT = 32;
 
 /** What of this agent waits for a block: a list of waiters, or a call. */
 export interface Standing {
@@ -306,7 +313,14 @@ export class Waits implements Holder {
     // Woken by itself just before it left.
     if (this.#closed) return;
     this.#arm();
-    for (const standing of this.#waiting) standing.look();
+    const enough = this.#waiting.size - CALLS_AT_ONCE;
+    for (const standing of this.#waiting) {
+      standing.look();
+      if (this.#waiting.size > enough) continue;
+      // Who was woken stays so; the loop turns first.
+      timers().setImmediate(this.rung);
+      return;
+    }
   }
 
   #arm(): void {
@@ -468,10 +482,13 @@ export class Waits implements Holder {
   #wakeSelf(): void {
     if (this.#localWake) return;
     this.#localWake = true;
-    queueMicrotask(() => {
+    const look = (): void => {
       this.#localWake = false;
-      this.#look();
-    });
+      this.rung();
+    };
+    // Functions of one agent that hand a lock on to each other would keep the loop from turning.
+    if (isDue(WAKE_WEIGHT)) void afterTurn(undefined).then(look);
+    else queueMicrotask(look);
   }
 
   /**

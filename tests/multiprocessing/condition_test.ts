@@ -11,6 +11,7 @@ import {
 } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import process from "node:process";
+import { setImmediate } from "node:timers";
 import {
   Barrier,
   Condition,
@@ -182,6 +183,24 @@ describe("Condition", () => {
     }
     await condition.run(() => condition.notify(5));
     await Promise.all(waits);
+  });
+
+  timed("lets the loop turn while many go on", 60_000, async () => {
+    using condition = new Condition(new Lock());
+    const waits = Array.from({ length: 3000 }, () => condition.run(() => condition.wait(W), W));
+    await within(STALL_MS, "all", () => / waiters=3000/.test(String(condition)));
+    let turns = 0;
+    let over = false;
+    const turn = (): void => {
+      turns++;
+      if (!over) setImmediate(turn);
+    };
+    turn();
+    await condition.run(() => condition.notifyAll(), W);
+    await Promise.all(waits);
+    over = true;
+    // At once they were two.
+    assertGreater(turns, 20);
   });
 
   it("loses no notification to those who leave", async () => {
