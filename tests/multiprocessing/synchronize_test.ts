@@ -602,7 +602,7 @@ describe("a wait's options", () => {
       put: (w) => queue.put(1, w),
       condition: (w) => condition.wait(w),
       waitFor: (w) => condition.waitFor(() => false, w),
-      lockSync: async (w) => lock.acquireSync(w as SyncWaitOptions),
+      lockSync: (w) => Promise.resolve().then(() => lock.acquireSync(w as SyncWaitOptions)),
     };
     for (const [name, wait] of Object.entries(waits)) {
       for (const [w, message] of wrong) {
