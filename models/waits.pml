@@ -14,7 +14,7 @@
  * may be given up at any moment, as one that is still possible would keep a stuck state from being an end.
  * After a kill each agent has TICKS ticks after the last change that others made.
  */
-/* 2 or 3 */
+/* 2 to 4 */
 #ifndef AGENTS
 #define AGENTS 3
 #endif
@@ -52,6 +52,11 @@
 
 #ifndef KILLABLE
 #define KILLABLE(who) 1
+#endif
+
+/* Whether an agent waits on the channel that is looked at, where an object has two. */
+#ifndef SAME
+#define SAME(who) 1
 #endif
 
 #define NOBODY AGENTS
@@ -95,6 +100,7 @@ byte ticksLeft[AGENTS];
   :: KILLS > kills -> \
     ticksLeft[0] = TICKS; \
     ticksLeft[1] = TICKS; \
+    ticksLeft[AGENTS - 2] = TICKS; \
     ticksLeft[AGENTS - 1] = TICKS \
   :: else \
   fi
@@ -152,10 +158,10 @@ inline wakeNext() {
     :: k < AGENTS ->
       atomic {
         if
-        :: reaped[k] || state[k] == IDLE
+        :: reaped[k] || state[k] == IDLE || !SAME(k)
         /* Fresh: it is on its way. Or taken for slow, and then another is woken. */
-        :: !reaped[k] && state[k] == WOKEN -> best = NOBODY; lowest = 0; k = AGENTS + 1
-        :: !reaped[k] && state[k] == WOKEN && (SLOW || dead[k])
+        :: !reaped[k] && SAME(k) && state[k] == WOKEN -> best = NOBODY; lowest = 0; k = AGENTS + 1
+        :: !reaped[k] && SAME(k) && state[k] == WOKEN && (SLOW || dead[k])
         :: else ->
           if
           :: state[k] == WAITING && (best == NOBODY || ticket[k] < lowest) -> best = k; lowest = ticket[k]
@@ -335,6 +341,7 @@ active proctype world() {
     if
     :: who = 0
     :: who = 1
+    :: who = AGENTS - 2
     :: who = AGENTS - 1
     fi;
     d_step {

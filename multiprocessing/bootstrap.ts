@@ -11,16 +11,18 @@ import {
   setCloexec,
   signals,
 } from "../platform/mod.ts";
-import { CHILD_SENTINEL_FD, current } from "./core/session.ts";
+import { CHILD_SENTINEL_FD, current, type Session } from "./core/session.ts";
+import { beChild, childLoaded } from "./current_process.ts";
 import { Interval } from "../platform/runtime/loop.ts";
 import { takeLaunch } from "./launch.ts";
-import { beChild } from "./process.ts";
-import { findTask } from "./task.ts";
+import { runInChild } from "./process.ts";
 // Handles of every kind may stand in the arguments.
 import "./synchronize.ts";
 import "./queues.ts";
 import "./shared_memory.ts";
 import "./sharedctypes.ts";
+import "./connection.ts";
+import "./foreign/named_semaphore.ts";
 
 const PARENT_CHECK_MS = 100;
 
@@ -36,26 +38,23 @@ export async function run(load: () => Promise<Record<string, unknown>>): Promise
   setCloexec(CHILD_SENTINEL_FD, true);
   const launch = takeLaunch(session);
   beChild(launch);
-  if (launch.daemon) dieWithParent(launch.parent.pid, launch.byMainThread);
+  if (launch.daemon) dieWithParent(session, launch.parent.pid, launch.byMainThread);
   const module = await load();
-  if (launch.task !== null) {
-    await findTask(launch.task)(...launch.args);
-    return;
-  }
-  const main = module["default"];
-  if (typeof main === "function") await main(...launch.args);
-  else if (launch.args.length > 0) {
-    throw new TypeError(
-      `Cannot give ${launch.args.length} arguments to a module without a default export that is a function; export one, or pass no args`,
-    );
-  }
+  childLoaded();
+  await runInChild(launch, module);
 }
 
 /** A daemon ends with its parent: by the system's signal where it is to be trusted, and by looking where not. */
-function dieWithParent(parent: number, byMainThread: boolean): void {
+function dieWithParent(session: Session, parent: number, byMainThread: boolean): void {
   if (byMainThread) parentDeathSignal(signals.SIGKILL);
   const check = (): void => {
-    if (parentProcessId() !== parent) killProcess(processId(), signals.SIGKILL);
+    if (parentProcessId() === parent) return;
+    try {
+      // What has a name must be removed by its last member, which this may be.
+      session.leave();
+    } finally {
+      killProcess(processId(), signals.SIGKILL);
+    }
   };
   const interval = new Interval(PARENT_CHECK_MS);
   interval.start(check);

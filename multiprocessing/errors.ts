@@ -52,6 +52,30 @@ export class BrokenBarrierError extends ProcessError {
   override readonly code: string = "ERR_BROKEN_BARRIER";
 }
 
+/** The other end of a pipe is gone, and everything it sent was received (CPython's `EOFError`). */
+export class EOFError extends ProcessError {
+  /** The class's name. */
+  override name = "EOFError";
+  /** Stable name of the kind of error. */
+  override readonly code: string = "ERR_EOF";
+}
+
+/** A message does not fit into the buffer that it was to be received into (CPython's `multiprocessing.BufferTooShort`). */
+export class BufferTooShort extends ProcessError {
+  /** The class's name. */
+  override name = "BufferTooShort";
+  /** Stable name of the kind of error. */
+  override readonly code: string = "ERR_BUFFER_TOO_SHORT";
+  /** The whole message, which was received. */
+  readonly bytes: Uint8Array;
+
+  /** Makes the error. */
+  constructor(message: string, bytes: Uint8Array) {
+    super(message);
+    this.bytes = bytes;
+  }
+}
+
 /** A `…Sync` method on a main thread, whose event loop it would stop. */
 export class BlockingError extends ProcessError {
   /** The class's name. */

@@ -10,6 +10,8 @@ import { revive } from "./core/handle.ts";
 import { K_LAUNCH, LA_BYTES, LA_DATA } from "./core/layout.ts";
 import type { Session } from "./core/session.ts";
 import { SessionError } from "./errors.ts";
+import type { StartMethod } from "./start_method.ts";
+import type { TaskReference } from "./task.ts";
 
 const LAUNCH_VARIABLE = "GEVENTMP_LAUNCH";
 
@@ -17,13 +19,21 @@ const LAUNCH_VARIABLE = "GEVENTMP_LAUNCH";
 export interface Launch {
   /** The process's name. */
   readonly name: string;
+  /** Its place among its parent's children, behind its parent's own. */
+  readonly identity: readonly number[];
   readonly daemon: boolean;
+  readonly startMethod: StartMethod;
   /** Whether a main thread started it: only then may the system's parent-death signal be used. */
   readonly byMainThread: boolean;
   readonly parent: { readonly name: string; readonly pid: number };
-  /** Name of the task in the target's module; null: its default export, or the module itself. */
-  readonly task: { readonly url: string; readonly name: string } | null;
+  /** The module that it loads. */
+  readonly module: string;
+  /** The task that it runs; null: the module's default export, or the module itself, unless there is a `type`. */
+  readonly task: TaskReference | null;
   readonly args: readonly unknown[];
+  /** The subclass of Process whose `run` it runs, and the object's fields. */
+  readonly type: TaskReference | null;
+  readonly fields: Readonly<Record<string, unknown>>;
 }
 
 /** A launch record that a child can be given. */

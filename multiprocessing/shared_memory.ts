@@ -141,7 +141,7 @@ export class SharedMemory extends Handle {
   }
 
   /**
-   * The memory. Others may change it at any time: use `Atomics`, or a `Lock`, for what must not be torn.
+   * The memory. Others may change it at any time: use `Atomics`, or a `Lock`, for what must not be torn. Do not transfer it: send the handle.
    *
    * @throws {TypeError} it was closed
    */

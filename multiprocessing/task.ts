@@ -12,7 +12,7 @@ export interface TaskReference {
   readonly name: string;
 }
 
-type AnyFunction = (...args: never[]) => unknown;
+type AnyFunction = ((...args: never[]) => unknown) | (abstract new (...args: never[]) => unknown);
 
 // Two copies of this package in one agent (a file and its published form) share their tasks.
 const KEY = Symbol.for("geventmp.tasks");
@@ -29,13 +29,17 @@ const registry: Registry = scope[KEY] ??= { references: new WeakMap(), functions
  * The other process loads the module and finds the function by its name, so call this at the module's top level. The function is returned
  * unchanged.
  *
+ * A subclass of `Process` that has a `run` of its own is registered in the same way: `task(import.meta, MyProcess)`.
+ *
  * @param meta the calling module's `import.meta`
  * @param fn the function; asynchronous or not
  * @param name its name within the module @default fn.name
  * @returns `fn`
  * @throws {TypeError} the function has no name and none was given, or another of that name is registered in the module
  */
-export function task<F extends (...args: never[]) => unknown>(
+export function task<
+  F extends ((...args: never[]) => unknown) | (abstract new (...args: never[]) => unknown),
+>(
   meta: { readonly url: string },
   fn: F,
   name: string = fn.name,

@@ -46,6 +46,7 @@ export {
   unsetSharedEnv,
 } from "./posix/environment.ts";
 export {
+  closeAbandoned,
   closeFd,
   duplicate,
   isCloexec,
@@ -83,7 +84,7 @@ export {
   userId,
   waitProcess,
 } from "./posix/process.ts";
-export { openSharedPath, privateFolder, removeFile, removeShared, sharedPath } from "./posix/shared_file.ts";
+export { privateFolder, removeFile, sharedPath } from "./posix/shared_file.ts";
 export {
   acceptUnix,
   bindUnix,
@@ -224,6 +225,25 @@ export function sizeNamedMemory(fd: number, from: number, to: number, size: numb
 /** What tells a file from others, and its size. */
 export function fileIdentity(fd: number): FileIdentity {
   return mechanisms().memory.fileIdentity(fd);
+}
+
+/**
+ * Removes shared memory that has a path, with its folder and what lies in it, unless somebody has it open.
+ *
+ * @param path as {@linkcode sharedPath} gave it
+ * @returns whether nothing of it is left
+ */
+export function removeShared(path: string): boolean {
+  return mechanisms().memory.removeShared(path);
+}
+
+/**
+ * Removes what killed processes left: each folder of this kind and this user beside a path whose memory nobody has open.
+ *
+ * @param path of shared memory, there still or not
+ */
+export function sweepShared(path: string): void {
+  mechanisms().memory.sweepShared(path);
 }
 
 // ── identity ──

@@ -26,6 +26,10 @@ export interface FileIdentity {
   readonly inode: bigint;
   /** The file's size in bytes. */
   readonly size: number;
+  /** The user that it belongs to. */
+  readonly owner: number;
+  /** Permission bits, 0 to 0o7777. */
+  readonly mode: number;
 }
 
 /** The files behind shared memory. */
@@ -53,6 +57,10 @@ export interface SharedMemoryMechanism {
   sizeNamed(fd: number, from: number, to: number, size: number): void;
   /** What tells this file from others. */
   fileIdentity(fd: number): FileIdentity;
+  /** Removes a file that has a path and its folder, unless somebody has it open. Whether both are gone. Never throws. */
+  removeShared(path: string): boolean;
+  /** The same for all that lie beside it. */
+  sweepShared(path: string): void;
 }
 
 /** Who runs, and since when. None of these throws because a process is gone. */

@@ -12,6 +12,7 @@ import { fileURLToPath } from "node:url";
 import process from "node:process";
 import { Lock, Process, Queue, Semaphore } from "../mod.ts";
 import { takeLongestSection } from "../multiprocessing/core/clock.ts";
+import { type Channels, ourChannels, peerChannels } from "./bench/channels.ts";
 import {
   contend,
   contendAlone,
@@ -108,7 +109,9 @@ async function ours(): Promise<Figures> {
   return { ...figures, pingpong: hop, queue: rate, process: median(times) };
 }
 
-function cpython(): { lock: number; pingpong: number; queue: number; process: number } | null {
+function cpython():
+  | { lock: number; pingpong: number; queue: number; process: number; channels: Channels }
+  | null {
   const script = fileURLToPath(new URL("./bench/cpython.py", import.meta.url));
   const { status, stdout } = spawnSync("python3", [script, String(scale)], { encoding: "utf8" });
   return status === 0 ? JSON.parse(stdout) : null;
@@ -233,13 +236,19 @@ async function stalls(): Promise<Stalls> {
 
 const mine: Figures[] = [];
 const theirs: NonNullable<ReturnType<typeof cpython>>[] = [];
+const channels: { ours: Channels; child: Channels; worker: Channels }[] = [];
 for (let round = 0; round < rounds; round++) {
   mine.push(await ours());
+  channels.push({
+    ours: await ourChannels(scale),
+    child: await peerChannels("child", scale),
+    worker: await peerChannels("worker", scale),
+  });
   const other = cpython();
   if (other !== null) theirs.push(other);
 }
 const of = (name: keyof Figures): number => median(mine.map((figures) => figures[name]));
-const their = (name: keyof (typeof theirs)[number]): number =>
+const their = (name: Exclude<keyof (typeof theirs)[number], "channels">): number =>
   theirs.length === 0 ? NaN : median(theirs.map((figures) => figures[name]));
 
 const start = startUp();
@@ -248,9 +257,10 @@ const stall = await stalls();
 const rows: [string, string, string, string, string][] = [
   ["", runtime, "CPython", "ratio", "aim"],
 ];
+const figure = (v: number, unit: string): string =>
+  Number.isNaN(v) ? "-" : `${v.toFixed(v < 10 ? 2 : v < 1000 ? 1 : 0)} ${unit}`;
 const row = (what: string, value: number, other: number, unit: string, aim: string): void => {
-  const text = (v: number): string =>
-    Number.isNaN(v) ? "-" : `${v.toFixed(v < 10 ? 2 : v < 1000 ? 1 : 0)} ${unit}`;
+  const text = (v: number): string => figure(v, unit);
   rows.push([
     what,
     text(value),
@@ -264,10 +274,43 @@ row("lock: await acquire + release", of("lockAwait"), their("lock"), "ns", "<= 1
 row("semaphores: there and back, two processes", of("pingpong"), their("pingpong"), "µs", "<= 1.2x");
 row("queue: one producer, one consumer", of("queue") / 1e3, their("queue") / 1e3, "k items/s", ">= 2.5x");
 row("process: start to exit", of("process"), their("process"), "ms", "");
-const widths = rows[0].map((_, i) => Math.max(...rows.map((cells) => cells[i].length)));
-for (const cells of rows) {
-  console.log(cells.map((cell, i) => i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join("  "));
+function print(table: string[][]): void {
+  const widths = table[0].map((_, i) => Math.max(...table.map((cells) => cells[i].length)));
+  for (const cells of table) {
+    console.log(
+      cells.map((cell, i) => i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join("  "),
+    );
+  }
 }
+print(rows);
+
+console.log("\nchannels; a ratio is that of this module's rate to the other's");
+print([
+  ["", runtime, "CPython Queue", "ratio", "child's IPC", "ratio", "Worker's port", "ratio"],
+  ...([
+    ["a number, one producer", "one", 1e3, "k/s"],
+    ["a number, four producers", "four", 1e3, "k/s"],
+    ["1 MiB, one producer", "large", 1, "MiB/s"],
+    ["there and back", "trip", 1, "µs"],
+  ] as const).map(([what, name, per, unit]) => {
+    const own = median(channels.map(({ ours }) => ours[name])) / per;
+    const others = [
+      theirs.length === 0 ? NaN : median(theirs.map((round) => round.channels[name])),
+      median(channels.map(({ child }) => child[name])),
+      median(channels.map(({ worker }) => worker[name])),
+    ].map((value) => value / per);
+    return [
+      what,
+      figure(own, unit),
+      ...others.flatMap((
+        value,
+      ) => [
+        figure(value, unit),
+        Number.isNaN(value) ? "-" : `${(name === "trip" ? value / own : own / value).toFixed(1)}x`,
+      ]),
+    ];
+  }),
+]);
 console.log(
   `\nstart-up: empty program ${start.bare.toFixed(1)} ms; with mod.ts and an uncontended lock ${
     start.ours.toFixed(1)

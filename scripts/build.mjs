@@ -35,7 +35,7 @@ const exportAll = (sources, from) => sources.map((source) => `export * from "${f
 
 /** One character beyond ASCII makes both engines read and keep the whole file in twice the memory. */
 const inAscii = (text) =>
-  text.replace(/[^\x00-\x7f]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  text.replace(/[\u0080-\uffff]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
 /** Modules that are not there as files: each exports all of its sources. */
 function entryPlugin(entries) {

@@ -61,6 +61,7 @@ function compare(
 }
 
 const HEADERS = [
+  "dirent.h",
   "errno.h",
   "fcntl.h",
   "poll.h",

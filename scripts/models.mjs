@@ -40,6 +40,23 @@ const CHECKS = {
     broken: { TAKE: "AGENTS=2", LOOK: "AGENTS=2", FLAG: "MORE=1", RESERVE: ABORTED },
     brokenLonger: { PASS: "MORE=1 ABORTS=1" },
   },
+  condition: {
+    holds: [
+      "AGENTS=4 ITEMS=2",
+      "AGENTS=4 ITEMS=2 NOTIFY=2",
+      "AGENTS=4 ABORTS=1",
+      "AGENTS=3 KILLS=1",
+    ],
+    holdsLonger: ["AGENTS=3 ITEMS=2 KILLS=2 ABORTS=1"],
+    broken: {
+      STAND: "AGENTS=3",
+      LOOK: "AGENTS=3",
+      WITHDRAW: "AGENTS=3 ABORTS=1",
+      CLOSE: "AGENTS=3 KILLS=1",
+      PASS: "AGENTS=3 KILLS=1",
+      CHECK: "AGENTS=3 KILLS=1",
+    },
+  },
   event: {
     holds: ["AGENTS=3"],
     holdsLonger: ["AGENTS=4"],

@@ -12,6 +12,14 @@ const LIMIT_MS = 60_000;
 
 /** All that each example prints. */
 const output = new Map([
+  ["lease.ts", [
+    "leased: first",
+    "its taker ended with -9",
+    "done: first",
+    "done: second",
+    "done: third",
+    "all are finished: true",
+  ]],
   ["barrier.ts", ["exit codes: 0 0 0", "work done: 300", "a party was killed: BrokenBarrierError"]],
   ["condition.ts", [
     "parts: 100",
@@ -30,6 +38,13 @@ const output = new Map([
     "Python did job 3",
     "it ended with 0",
     "the event loop turned: true",
+  ]],
+  ["pipe.ts", [
+    "the first is ready: true with 1000000",
+    "within 10 ms: 0 are",
+    "closed, it ends with 0",
+    "killed, it is the end: true",
+    "and nobody receives: EPIPE",
   ]],
   ["queue.ts", [
     "sum of 1 to 1000: 500500",

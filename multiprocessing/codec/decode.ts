@@ -8,7 +8,7 @@
  * @module
  */
 
-import { ERROR_NAMES, MAX_DEPTH, VIEW_NAMES } from "./encode.ts";
+import { ERROR_NAMES, LARGE_BUFFER, MAX_DEPTH, VIEW_NAMES } from "./encode.ts";
 
 /** The bytes of a message are malformed or end too early. */
 export class CodecError extends Error {
@@ -24,8 +24,9 @@ export class CodecError extends Error {
  * @param kind Kind of object, 0 to 255.
  * @param block Block of the arena, 0 to 2^32 - 1.
  * @param generation Generation of that block, 0 to 2^32 - 1.
+ * @param name What lives outside the arena has a name instead; block and generation are 0.
  */
-export type Revive = (kind: number, block: number, generation: number) => object;
+export type Revive = (kind: number, block: number, generation: number, name?: string) => object;
 
 interface Shape {
   readonly block: Uint8Array;
@@ -50,6 +51,8 @@ let refs: unknown[] = [];
 let messageShapes: Shape[] = [];
 let messageShapeCount = 0;
 let buffers: ReceivedBuffer[] | undefined;
+/** Large buffers that are not in the message. */
+let beside: readonly Uint8Array<ArrayBuffer>[] | undefined;
 let reviver: Revive | undefined;
 let busy = false;
 
@@ -77,19 +80,27 @@ let textDecoder: TextDecoder | undefined;
  * @param offset Where in `source` the message begins, in bytes.
  * @param byteLength Size of the message, in bytes.
  * @param revive Called for each handle, in the order sent. What it throws goes to the caller.
+ * @param apart Buffers that stand beside the message instead of in it (see `Encoded.parts`): the value gets them, not copies.
  * @returns The value.
  * @throws {CodecError} When the bytes are no message, or only a part of one.
  * @throws {RangeError} When `offset` and `byteLength` are not inside `source`.
  */
-export function decode(source: Uint8Array, offset: number, byteLength: number, revive: Revive): unknown {
+export function decode(
+  source: Uint8Array,
+  offset: number,
+  byteLength: number,
+  revive: Revive,
+  apart?: readonly Uint8Array<ArrayBuffer>[],
+): unknown {
   if (!(offset >= 0 && byteLength >= 0 && offset + byteLength <= source.length)) {
     throw new RangeError(
       `Cannot read a message of ${byteLength} bytes at offset ${offset}: the memory has ${source.length} bytes; ` +
         "pass a range inside it",
     );
   }
-  if (busy) return decodeNested(source, offset, byteLength, revive);
+  if (busy) return decodeNested(source, offset, byteLength, revive, apart);
   busy = true;
+  beside = apart;
   try {
     return readMessage(source, offset, byteLength, revive);
   } finally {
@@ -98,11 +109,18 @@ export function decode(source: Uint8Array, offset: number, byteLength: number, r
     if (tracking) refs = [];
     if (messageShapeCount > SHAPE_SLOTS) messageShapes = [];
     buffers = undefined;
+    beside = undefined;
   }
 }
 
 /** Reads a message inside another one: called by a `revive`. */
-function decodeNested(source: Uint8Array, offset: number, byteLength: number, revive: Revive): unknown {
+function decodeNested(
+  source: Uint8Array,
+  offset: number,
+  byteLength: number,
+  revive: Revive,
+  apart: readonly Uint8Array<ArrayBuffer>[] | undefined,
+): unknown {
   const outer = {
     bytes,
     at,
@@ -113,15 +131,18 @@ function decodeNested(source: Uint8Array, offset: number, byteLength: number, re
     messageShapes,
     messageShapeCount,
     buffers,
+    beside,
     reviver,
   };
+  beside = apart;
   refs = [];
   messageShapes = [];
   buffers = undefined;
   try {
     return readMessage(source, offset, byteLength, revive);
   } finally {
-    ({ bytes, at, end, origin, tracking, refs, messageShapes, messageShapeCount, buffers, reviver } = outer);
+    ({ bytes, at, end, origin, tracking, refs, messageShapes, messageShapeCount, buffers, beside, reviver } =
+      outer);
   }
 }
 
@@ -287,6 +308,10 @@ function read(depth: number): unknown {
       return readView(false);
     case 0xa2:
       return readView(true);
+    case 0xa3: {
+      const kind = readByte();
+      return remember((reviver as Revive)(kind, 0, 0, readText()));
+    }
     default:
       at--;
       throw malformed(`${tag} is no tag`);
@@ -624,14 +649,19 @@ function readBuffers(): void {
   at = start;
   const count = readVarint();
   const list: ReceivedBuffer[] = [];
+  let adopted = 0;
   for (let i = 0; i < count; i++) {
     const flags = readByte();
     if (flags > 1) throw malformed("a buffer is of no known kind");
     const base = readVarint();
     const size = readVarint();
     const largest = flags === 1 ? readVarint() : undefined;
+    if (beside !== undefined && size >= LARGE_BUFFER) {
+      list.push({ buffer: adopt(beside[adopted++], size, largest), base });
+      continue;
+    }
     const from = take(size);
-    list.push({ buffer: copyBuffer(from, size, largest), base });
+    list.push({ buffer: copyBuffer(bytes, from, size, largest), base });
   }
   if (at !== end) throw malformed(`${end - at} bytes follow its buffers`);
   buffers = list;
@@ -639,7 +669,24 @@ function readBuffers(): void {
   end = start;
 }
 
-function copyBuffer(from: number, size: number, largest: number | undefined): ArrayBuffer {
+/** A buffer that stands beside the message. */
+function adopt(
+  whole: Uint8Array<ArrayBuffer> | undefined,
+  size: number,
+  largest: number | undefined,
+): ArrayBuffer {
+  if (whole?.length !== size || whole.buffer.byteLength !== size) {
+    throw malformed(`a buffer of ${size} bytes is not beside it`);
+  }
+  return largest === undefined ? whole.buffer : copyBuffer(whole, 0, size, largest);
+}
+
+function copyBuffer(
+  source: Uint8Array,
+  from: number,
+  size: number,
+  largest: number | undefined,
+): ArrayBuffer {
   let buffer: ArrayBuffer;
   try {
     buffer = largest === undefined
@@ -648,7 +695,7 @@ function copyBuffer(from: number, size: number, largest: number | undefined): Ar
   } catch (error) {
     throw refusedBy(error);
   }
-  new Uint8Array(buffer).set(bytes.subarray(from, from + size));
+  new Uint8Array(buffer).set(source.subarray(from, from + size));
   return buffer;
 }
 

@@ -10,7 +10,8 @@
 
 /**
  * A handle is an object with a method under this key that returns its {@link HandleId}: a lock, a queue and
- * so on. It is written as three numbers, and made anew by the receiver's `revive`.
+ * so on. It is written as three numbers, and made anew by the receiver's `revive`. What lives outside the session
+ * returns a {@link NamedId}, and is found by the receiver under that name.
  */
 export const kHandle: unique symbol = Symbol.for("geventmp.handle");
 
@@ -24,6 +25,14 @@ export interface HandleId {
   readonly generation: number;
 }
 
+/** What an object that belongs to the machine is on the wire: which kind, and its name there. */
+export interface NamedId {
+  /** Kind of object, 0 to 255. */
+  readonly kind: number;
+  /** What the receiver opens. */
+  readonly name: string;
+}
+
 /**
  * An encoded value, ready to be written.
  *
@@ -35,7 +44,7 @@ export interface HandleId {
 export interface Encoded {
   /** Size of the whole message, in bytes. */
   readonly byteLength: number;
-  /** The handles met in the value, each once, in the order met. Empty (and shared) when there are none. */
+  /** The handles to blocks met in the value, each once, in the order met. Empty (and shared) when there are none. */
   readonly handles: readonly object[];
   /**
    * Writes the whole message.
@@ -59,6 +68,16 @@ export interface Encoded {
    */
   writePart(target: Uint8Array, offset: number, from: number, to: number): void;
   /**
+   * The message without its large buffers, copied, and these buffers, not copied: what `decode` takes as `source` and `apart`, so that a large
+   * buffer goes straight to where it is to stay.
+   *
+   * @throws {TypeError} When the message is no longer valid.
+   */
+  parts(): {
+    rest: Uint8Array;
+    buffers: { /** Where in `rest` it was taken out. */ at: number; data: Uint8Array }[];
+  };
+  /**
    * Makes the message outlive the next `encode()`, by a copy of everything but its large buffers.
    *
    * @throws {TypeError} When it is too late: the message is no longer valid.
@@ -74,7 +93,7 @@ const SHORT_STRING = 32;
 /** Strings of this length and more, in UTF-16 units, become a piece of their own. */
 const LARGE_STRING = 65536;
 /** Buffers of this size and more, in bytes, are not copied into the scratch. */
-const LARGE_BUFFER = 1024;
+export const LARGE_BUFFER = 1024;
 /**
  * Arrays longer than this travel without their named properties: to learn that there are none takes JavaScriptCore
  * 80 ns an element, which is more than all else that is done for it.
@@ -104,6 +123,8 @@ interface Piece {
   readonly at: number;
   readonly data: Uint8Array;
   readonly byteLength: number;
+  /** Whether it is a buffer of the value, rather than text. */
+  readonly isBuffer: boolean;
 }
 
 /** A buffer of the message, and the range of it that the message needs. */
@@ -398,7 +419,7 @@ function writeLongString(text: string): void {
     if (at + 16 > capacity) grow(16);
     bytes[at++] = 0x8d;
     writeVarint(data.byteLength);
-    addPiece(data);
+    addPiece(data, false);
     return;
   }
   if (at + 3 * length + 16 > capacity) grow(3 * length + 16);
@@ -427,12 +448,12 @@ function writeWideString(text: string): void {
     target[to + 1] = code >> 8;
     to += 2;
   }
-  if (large) addPiece(target);
+  if (large) addPiece(target, false);
   else at = to;
 }
 
-function addPiece(data: Uint8Array): void {
-  (pieces ??= []).push({ at, data, byteLength: data.byteLength });
+function addPiece(data: Uint8Array, isBuffer: boolean): void {
+  (pieces ??= []).push({ at, data, byteLength: data.byteLength, isBuffer });
   pieceBytes += data.byteLength;
 }
 
@@ -469,7 +490,7 @@ function writeObject(value: object, depth: number): void {
 }
 
 interface Handle {
-  [kHandle](): HandleId;
+  [kHandle](): HandleId | NamedId;
 }
 
 function writeReference(id: number): void {
@@ -479,9 +500,16 @@ function writeReference(id: number): void {
 }
 
 function writeHandle(handle: Handle): void {
-  const { kind, block, generation } = handle[kHandle]();
+  const id = handle[kHandle]();
   // The method above may have encoded something; it put the scratch back, but the room was checked before.
   if (at + 16 > capacity) grow(16);
+  const { kind } = id;
+  if ("name" in id) {
+    bytes[at++] = 0xa3;
+    bytes[at++] = kind;
+    return writeString(id.name);
+  }
+  const { block, generation } = id;
   bytes[at] = 0x91;
   bytes[at + 1] = kind;
   floats.setUint32(at + 2, block, true);
@@ -1078,7 +1106,7 @@ function writeBuffers(list: readonly BufferUse[]): void {
     if (resizable) writeVarint(buffer.maxByteLength);
     const data = new Uint8Array(buffer, begin, size);
     if (size >= LARGE_BUFFER) {
-      addPiece(data);
+      addPiece(data, true);
     } else {
       if (at + size > capacity) grow(size);
       bytes.set(data, at);
@@ -1194,6 +1222,29 @@ class Message implements Encoded {
       if (start >= to) return;
     }
     copy(this.#bytes, scratchAt, this.#size - scratchAt);
+  }
+
+  parts(): { rest: Uint8Array; buffers: { at: number; data: Uint8Array }[] } {
+    this.#check();
+    const pieces = this.#pieces ?? [];
+    const inBuffers = pieces.reduce((sum, { isBuffer, byteLength }) => isBuffer ? sum + byteLength : sum, 0);
+    const rest = new Uint8Array(this.byteLength - inBuffers);
+    const buffers: { at: number; data: Uint8Array }[] = [];
+    let from = 0;
+    let inPieces = 0;
+    let at = 0;
+    for (const { at: pieceAt, data, byteLength, isBuffer } of pieces) {
+      if (isBuffer) {
+        const end = pieceAt + inPieces;
+        this.writePart(rest, at, from, end);
+        at += end - from;
+        from = end + byteLength;
+        buffers.push({ at, data });
+      }
+      inPieces += byteLength;
+    }
+    this.writePart(rest, at, from, this.byteLength);
+    return { rest, buffers };
   }
 
   keep(): void {

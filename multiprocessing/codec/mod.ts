@@ -65,6 +65,7 @@
  * | 9f | a DOMException: name, message, stack or undefined |
  * | a0 | an ArrayBuffer: varint number of the buffer |
  * | a1 a2 | a view: u8 class, varint number of the buffer, varint byte offset, and (a1 only) varint length in elements |
+ * | a3 | an object of the machine: u8 kind, its name |
  *
  * The buffers: varint count; for each a u8 (1: resizable), varint offset of its first byte in the sender's buffer,
  * varint size, (resizable) varint largest size, and its bytes. The last 8 bytes of such a message are an f64: where
@@ -73,5 +74,5 @@
  * @module
  */
 
-export { encode, type Encoded, type HandleId, kHandle, MAX_DEPTH } from "./encode.ts";
+export { encode, type Encoded, type HandleId, kHandle, MAX_DEPTH, type NamedId } from "./encode.ts";
 export { CodecError, decode, type Revive } from "./decode.ts";

@@ -26,6 +26,7 @@ import {
   AGENTS,
   GEN_MASK,
   H_NEXT_SLOT,
+  K_DIRECTION,
   K_QUEUE,
   KIND_WORKER,
   MAX_AGENTS,
@@ -224,7 +225,8 @@ export class Agents {
     if (s.phase === "queues") {
       // First, as what lies in a lane, or was taken from it, counts as held until the lane says that its agent is gone.
       s.next = arena.visitBlocks(s.next, (block, head) => {
-        if (arena.kind(block) === K_QUEUE) this.#scrub(block, token, head);
+        const kind = arena.kind(block);
+        if (kind === K_QUEUE || kind === K_DIRECTION) this.#scrub(block, token, head);
       }, more);
       if (s.next !== 0) return false;
       s.phase = "blocks";

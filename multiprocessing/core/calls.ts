@@ -141,8 +141,17 @@ export class Call implements Standing {
     if (this.state !== CALL_WAITING) this.#rules.passOn?.(this);
   }
 
+  /** Leaves for good; what the call was told goes to another, and again if it is told something meanwhile. */
+  retire(): void {
+    if (this.#session.closed || this.state === 0) return;
+    while (!this.#rules.leave(this) && this.#rules.passOn !== undefined) {
+      this.#rules.passOn(this);
+      if (this.state !== CALL_WAITING) return; // there is no other
+    }
+  }
+
   rejectAll(reason: unknown): void {
-    if (!this.#rules.leave(this)) this.#rules.passOn?.(this);
+    this.retire();
     this.#settle?.(reason);
   }
 }

@@ -41,7 +41,7 @@ export const CRASH_POINTS = [
   "call.claimed", // a call has its node, and does not wait yet
   "call.waiting", // the call's node says WAITING; a condition's lock is still held
   "call.woken", // a call is woken or refused, its agent not yet rung
-  "call.taken", // the call's agent knows, its node still says so
+  "call.taken", // the call's agent knows, and has a condition's lock back; its node still says so
   "condition.kept", // the condition is live, and does not keep its lock yet
   "condition.left", // the lock is free, the call not yet asleep
   "barrier.announced", // a call says that it arrives, and is not counted
@@ -56,9 +56,28 @@ export const CRASH_POINTS = [
   "queue.claimed", // a record is claimed, not read
   "queue.read", // read, not done
   "queue.done", // done, the lane's READ not moved
+  "queue.counted", // joinable: a record is being counted, COUNT does not say so yet
+  "queue.finished", // an item is finished, joiners not yet looked at
+  "lease.table", // a table of leases is made, not linked
+  "lease.taken", // a lease's entry is taken, not written
+  "lease.held", // the item is the lease's, its record not done
+  "lease.again", // an item that came back is leased again, its message still the last taker's
+  "lease.ended", // acknowledged, its message not freed
+  "lease.returned", // given back, or returned by a reaper, RETURNS not raised
   "memory.named", // a named object exists, nothing says that it is the session's
   "memory.noted", // noted, no size and no pages yet
   "memory.unlinked", // its name is gone, still noted
+  "pipe.kept", // a pipe's end is made, and keeps one of its directions
+  "pipe.ended", // an end is condemned, those who wait at the other are not yet woken
+  "pipe.letGo", // they are, and the end keeps its directions no longer
+  "transfer.made", // a large message's block is made, no record speaks of it
+  "transfer.announced", // one does
+  "transfer.begun", // its receiver stands in it, and the record is not yet done
+  "transfer.filled", // a slot is written, not yet counted
+  "transfer.taken", // a slot is read, not yet counted
+  "transfer.done", // the message is received, its sender does not know
+  "transfer.abandoned", // the receiver stepped back, the sender does not know
+  "transfer.again", // the sender begins again, and has not yet said so
 ] as const;
 export type CrashPoint = typeof CRASH_POINTS[number];
 

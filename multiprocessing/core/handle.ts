@@ -57,14 +57,24 @@ export const denoInspect: unique symbol = Symbol.for("Deno.customInspect");
 /** @ignore */
 export const nodeInspect: unique symbol = Symbol.for("nodejs.util.inspect.custom");
 
+/**
+ * What copies an object, `structuredClone` and `postMessage` above all, reads its enumerable properties. A handle has this one, so that it is refused
+ * instead of arriving as an empty object.
+ */
+const UNCOPYABLE: PropertyDescriptor = {
+  enumerable: true,
+  get(this: Handle): never {
+    throw new TypeError(
+      `Cannot copy this ${this.constructor.name}: a handle does not travel by structuredClone or postMessage yet; pass it as an argument of a Process or put it in a Queue`,
+    );
+  },
+};
+
 /** Base of all handles. Disposing lets go of this agent's reference, never of the others'. */
 export abstract class Handle implements Disposable {
-  /** @ignore */
-  protected readonly session: Session;
-  /** @ignore */
-  protected readonly block: Block;
-  /** @ignore */
-  protected readonly held: Held;
+  readonly #session: Session;
+  readonly #block: Block;
+  readonly #held: Held;
   readonly #kind: number;
   readonly #generation: number;
   readonly #reference: Reference;
@@ -76,33 +86,49 @@ export abstract class Handle implements Disposable {
     bytes: number,
     fill: (m: Int32Array, block: Block) => void,
   ) {
+    Object.defineProperty(this, "handle", UNCOPYABLE);
     this.#kind = kind;
     if (existing === null) {
-      this.session = current();
-      const m = this.session.arena.i32;
-      const made = this.session.references.create(kind, bytes, (block) => fill(m, block));
-      this.block = made.block;
-      this.held = made.held;
+      this.#session = current();
+      const m = this.#session.arena.i32;
+      const made = this.#session.references.create(kind, bytes, (block) => fill(m, block));
+      this.#block = made.block;
+      this.#held = made.held;
       this.#generation = made.generation;
     } else {
-      this.session = existing.session;
-      this.block = existing.block;
-      this.held = existing.held;
+      this.#session = existing.session;
+      this.#block = existing.block;
+      this.#held = existing.held;
       this.#generation = existing.generation;
     }
-    this.#reference = { session: this.session, block: this.block, released: false };
+    this.#reference = { session: this.#session, block: this.#block, released: false };
     dropped.register(this, this.#reference, this.#reference);
+  }
+
+  /** @ignore */
+  protected get session(): Session {
+    return this.#session;
+  }
+
+  /** @ignore */
+  protected get block(): Block {
+    return this.#block;
+  }
+
+  /** @ignore */
+  protected get held(): Held {
+    return this.#held;
   }
 
   /** How the handle travels inside a message. @ignore */
   [kHandle](): HandleId {
     this.checkLive("send");
-    return { kind: this.#kind, block: this.block, generation: this.#generation };
+    return { kind: this.#kind, block: this.#block, generation: this.#generation };
   }
 
   /** @ignore */
   get disposed(): boolean {
-    return this.#reference.released || this.session.closed;
+    return this.#reference.released || this.#session.closed;
   }
 
   /** Whether the agent still has the object, through this handle or another: what the agent took through it, it still has then. @ignore */
@@ -127,7 +153,7 @@ export abstract class Handle implements Disposable {
         `Cannot ${what} this ${this.constructor.name}: it was disposed in this agent; use the handle before its "using" scope ends`,
       );
     }
-    if (this.session.closed) {
+    if (this.#session.closed) {
       throw new TypeError(
         `Cannot ${what} this ${this.constructor.name}: its session was disposed in this agent`,
       );
@@ -177,8 +203,16 @@ export function reviver(kind: number, revive: Reviver): void {
   revivers.set(kind, revive);
 }
 
+const openers = new Map<number, (name: string) => object>();
+
+/** Registers how a kind of what belongs to the machine is opened by its name. */
+export function opener(kind: number, open: (name: string) => object): void {
+  openers.set(kind, open);
+}
+
 /** Makes the handle that a message carried. @throws {TypeError} when its object is gone, or is of another session. */
-export function revive(kind: number, block: Block, generation: number): object {
+export function revive(kind: number, block: Block, generation: number, name?: string): object {
+  if (name !== undefined) return openers.get(kind)!(name);
   const session = current();
   const make = revivers.get(kind);
   const { arena } = session;

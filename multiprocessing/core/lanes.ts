@@ -11,8 +11,9 @@
  * | WRITE stored | published | delivered, though `put` did not return |
  * | a new ring made, not linked | owned by the dead | freed by its reaper |
  * | NEXT stored, END not | nothing published in NEXT | the lane's next producer stores END |
- * | COMMITTED -> CLAIMED | claimed by the dead | COMMITTED again, by the next consumer that comes by |
+ * | COMMITTED -> CLAIMED | claimed by the dead | COMMITTED again, by the reaper |
  * | message read, not DONE | as before | delivered again |
+ * | moved to a lease, not DONE | the lease's | DONE, by the reaper: see `leases.ts` |
  * | DONE, READ not moved | | moved by the next consumer |
  *
  * @module
@@ -27,17 +28,21 @@ import {
   BL_BYTES,
   BL_DATA,
   BL_LANE,
+  BL_LEASE,
   BL_NUMBER,
   CLAIMED,
   COMMITTED,
   DONE,
   FREE,
   K_BLOB,
+  K_DIRECTION,
   K_LANE,
   K_QUEUE,
   K_RING,
+  LN_AHEAD,
   LN_BYTES,
   LN_COUNT,
+  LN_END,
   LN_NEXT,
   LN_OLDEST,
   LN_PRODUCER,
@@ -51,6 +56,8 @@ import {
   Q_CARRIED,
   Q_LANES,
   Q_STAMP,
+  Q_TYPE,
+  QT_JOINABLE,
   QUEUE_NODES,
   R_BASE,
   R_END,
@@ -72,6 +79,15 @@ import {
   STATE_MASK,
   STATE_TOKEN_SHIFT,
 } from "./layout.ts";
+import {
+  type Claimed,
+  finishLeases,
+  installLeases,
+  isBlobLeased,
+  isRecordLeased,
+  leasesCarry,
+  returnLeases,
+} from "./leases.ts";
 import type { Session } from "./session.ts";
 import { NodeCursor } from "./waits.ts";
 
@@ -88,6 +104,9 @@ function unitsOf(messageBytes: number): number {
   return ((RC_HEADER_BYTES + messageBytes + 31) >>> 5) << 1;
 }
 
+/** What a lane takes: bytes, and the handles that travel with them. */
+export type Message = Pick<Encoded, "byteLength" | "handles" | "writeTo">;
+
 /** This agent's writing end. */
 export class Producer {
   readonly #session: Session;
@@ -102,6 +121,7 @@ export class Producer {
   #bytes: number;
   /** Positions from here on may not be overwritten. */
   #limit: number;
+  readonly #exact: boolean;
 
   private constructor(session: Session, queue: Block, lane: Block) {
     const m = session.arena.i32;
@@ -109,6 +129,7 @@ export class Producer {
     this.#queue = queue;
     this.#m = m;
     this.#lane = lane;
+    this.#exact = isQueue(session, queue) && m[queue + Q_TYPE] === QT_JOINABLE;
     this.#write = Atomics.load(m, lane + LN_WRITE);
     this.#count = m[lane + LN_COUNT];
     this.#bytes = m[lane + LN_BYTES];
@@ -155,7 +176,7 @@ export class Producer {
   }
 
   /** Writes a message and publishes it. @throws {RangeError} when the arena is at its cap */
-  put(message: Encoded): void {
+  put(message: Message): void {
     const m = this.#m;
     const { arena, references } = this.#session;
     const length = message.byteLength;
@@ -179,25 +200,38 @@ export class Producer {
     m[at + RC_STAMP] = Atomics.add(m, this.#queue + Q_STAMP, 1);
     this.#count = (this.#count + 1) | 0;
     this.#bytes = (this.#bytes + RC_HEADER_BYTES + length) | 0;
-    m[this.#lane + LN_COUNT] = this.#count;
-    m[this.#lane + LN_BYTES] = this.#bytes;
     this.#write = (this.#write + units) | 0;
+    if (this.#exact) this.#countExactly();
+    else m[this.#lane + LN_COUNT] = this.#count;
+    m[this.#lane + LN_BYTES] = this.#bytes;
     crashPoint("queue.written");
     Atomics.store(m, this.#lane + LN_WRITE, this.#write);
     crashPoint("queue.published");
+  }
+
+  /** In steps that tell, whichever is the last, how many records are published: see {@linkcode recount}. */
+  #countExactly(): void {
+    const m = this.#m;
+    const lane = this.#lane;
+    Atomics.store(m, lane + LN_AHEAD, this.#count);
+    crashPoint("queue.counted");
+    Atomics.store(m, lane + LN_END, this.#write);
+    crashPoint("queue.counted");
+    Atomics.store(m, lane + LN_COUNT, this.#count);
   }
 
   #at(position: number): number {
     return this.#ring + (((position - this.#base) & this.#mask) << 2);
   }
 
-  #writeBlob(message: Encoded): Block {
+  #writeBlob(message: Message): Block {
     const { arena } = this.#session;
     const block = arena.allocate(BL_DATA * 4 + message.byteLength);
     message.writeTo(arena.u8, (block + BL_DATA) * 4);
     this.#m[block + BL_LANE] = this.#lane;
     this.#m[block + BL_NUMBER] = this.#count;
     this.#m[block + BL_BYTES] = message.byteLength;
+    this.#m[block + BL_LEASE] = 0;
     arena.publish(block, K_BLOB);
     return block;
   }
@@ -366,11 +400,77 @@ export class Consumer {
     }
   }
 
-  /** Whether there is a record to take. */
-  hasRecord(): boolean {
-    const found = this.#findFirst();
-    this.#m[this.#node + N_HAZARD] = 0;
-    return found;
+  /**
+   * Takes the record with the lowest stamp out of its lane, to be kept elsewhere.
+   *
+   * @param keep makes what is to count from its return on; if it throws, the record stays where it is
+   * @returns false when there is none
+   */
+  move(keep: (record: Claimed) => void): boolean {
+    const m = this.#m;
+    try {
+      while (this.#findFirst()) {
+        const { at, lane, stamp } = this.#found;
+        const claim = (this.#session.token << STATE_TOKEN_SHIFT) | CLAIMED;
+        if (Atomics.compareExchange(m, at + RC_STATE, COMMITTED, claim) !== COMMITTED) continue;
+        crashPoint("queue.claimed");
+        const flags = m[at + RC_FLAGS];
+        let kept = false;
+        try {
+          keep({
+            lane,
+            number: m[at + RC_NUMBER],
+            stamp,
+            flags,
+            blob: (flags & RF_BLOB) !== 0 ? m[at + RC_HEADER_BYTES / 4] : 0,
+            offset: at * 4 + RC_HEADER_BYTES,
+            byteLength: m[at + RC_LENGTH],
+          });
+          kept = true;
+        } finally {
+          Atomics.store(m, at + RC_STATE, kept ? DONE : COMMITTED);
+        }
+        this.#advance();
+        return true;
+      }
+      return false;
+    } finally {
+      m[this.#node + N_HAZARD] = 0;
+    }
+  }
+
+  /** After a consumer's end, by its node: what it had claimed is to be taken again, unless `isKept` says that it counts elsewhere. Repeatable. */
+  settle(dead: number, isKept: (lane: Block, number: number) => boolean): void {
+    const m = this.#m;
+    // A consumer has at most one record claimed, of the lane that its HAZARD is on.
+    if (m[this.#node + N_HAZARD] === 0) return;
+    const lane = m[this.#node + N_HAZARD_LANE];
+    const claim = (dead << STATE_TOKEN_SHIFT) | CLAIMED;
+    if (!this.#find(lane, claim)) return;
+    const { at } = this.#found;
+    Atomics.compareExchange(m, at + RC_STATE, claim, isKept(lane, m[at + RC_NUMBER]) ? DONE : COMMITTED);
+  }
+
+  /**
+   * Whether there is a record to take.
+   *
+   * @param isVoid says of a message that lies in its record that nobody wants it any more: it is dropped
+   */
+  hasRecord(isVoid?: (offset: number, byteLength: number) => boolean): boolean {
+    const m = this.#m;
+    try {
+      while (this.#findFirst()) {
+        const { at } = this.#found;
+        if (
+          isVoid === undefined || (m[at + RC_FLAGS] & RF_BLOB) !== 0 ||
+          !isVoid(at * 4 + RC_HEADER_BYTES, m[at + RC_LENGTH])
+        ) return true;
+        if (Atomics.compareExchange(m, at + RC_STATE, COMMITTED, DONE) === COMMITTED) this.#advance();
+      }
+      return false;
+    } finally {
+      m[this.#node + N_HAZARD] = 0;
+    }
   }
 
   #advance(): void {
@@ -398,13 +498,13 @@ export class Consumer {
         }
       }
       if (best === 0) return false;
-      // Another consumer may have taken it meanwhile.
-      if (this.#found.lane === best || this.#find(best)) return true;
+      // The look at a further lane took HAZARD along. Another consumer may have taken the record meanwhile.
+      if (m[this.#node + N_HAZARD_LANE] === best || this.#find(best)) return true;
     }
   }
 
-  /** Finds the first record of a lane that is to be taken. */
-  #find(lane: Block): boolean {
+  /** Finds the first record of a lane that is to be taken; or the one in the state `wanted`, if there is one. */
+  #find(lane: Block, wanted = COMMITTED): boolean {
     const m = this.#m;
     const node = this.#node;
     if (m[node + N_HAZARD_LANE] !== lane) {
@@ -454,12 +554,7 @@ export class Consumer {
           continue;
         }
         const after = (position + unitsOf(length)) | 0;
-        if (kind === CLAIMED && this.#session.arena.isStale(state >>> STATE_TOKEN_SHIFT)) {
-          // Its consumer was killed before it was done: to be taken again.
-          Atomics.compareExchange(m, at + RC_STATE, state, COMMITTED);
-          continue;
-        }
-        if (kind === COMMITTED) {
+        if (state === wanted) {
           // What is done before it is passed at once: handles that came with it are then no longer on their way.
           if (
             allDone && position !== read &&
@@ -473,7 +568,7 @@ export class Consumer {
           found.after = allDone ? after : read;
           return true;
         }
-        if (kind === CLAIMED) allDone = false;
+        if (kind !== DONE) allDone = false;
         position = after;
       }
       if (allDone) Atomics.compareExchange(m, lane + LN_READ, read, write);
@@ -482,34 +577,42 @@ export class Consumer {
   }
 }
 
-/** What a lane holds: records and bytes that were put and are not done, and the number of the first of them. */
+/**
+ * What a lane holds: records and bytes from the first that is not done on, and the number of that. READ may lie before it: who was done with a
+ * record while an older one was not leaves READ to the next consumer, and a putter must not wait for that.
+ */
 export function laneUse(m: Int32Array, lane: Block): { items: number; bytes: number; first: number } {
-  for (;;) {
+  restart: for (;;) {
     const count = m[lane + LN_COUNT];
     const bytes = m[lane + LN_BYTES];
-    let position = Atomics.load(m, lane + LN_READ);
-    const read = position;
-    if (position === Atomics.load(m, lane + LN_WRITE)) return { items: 0, bytes: 0, first: count };
+    const read = Atomics.load(m, lane + LN_READ);
+    const write = Atomics.load(m, lane + LN_WRITE);
     let ring = Atomics.load(m, lane + LN_READ_RING);
-    if (position === Atomics.load(m, ring + R_END)) ring = Atomics.load(m, ring + R_NEXT);
-    const base = m[ring + R_BASE];
-    const size = 1 << (m[ring + R_LOG2] - 4);
-    let at = 0;
-    for (let steps = 0; steps < 2; steps++) {
-      if (((position - base) & (size - 1)) === 0) position = (position + RING_HEADER_UNITS) | 0;
-      at = ring + (((position - base) & (size - 1)) << 2);
-      if ((m[at + RC_STATE] & STATE_MASK) !== SKIP) break;
-      position = (position + m[at + RC_LENGTH]) | 0;
+    for (let position = read; position !== write;) {
+      const end = Atomics.load(m, ring + R_END);
+      const next = Atomics.load(m, ring + R_NEXT);
+      const base = m[ring + R_BASE];
+      const offset = (position - base) & ((1 << (m[ring + R_LOG2] - 4)) - 1);
+      const at = ring + (offset << 2);
+      const state = Atomics.load(m, at + RC_STATE) & STATE_MASK;
+      const length = m[at + RC_LENGTH];
+      const number = m[at + RC_NUMBER];
+      const before = m[at + RC_BYTES];
+      // Overwritten or freed meanwhile? Then READ has moved.
+      if (Atomics.load(m, lane + LN_READ) !== read) continue restart;
+      if (position === end) ring = next;
+      else if (offset === 0) position = (position + RING_HEADER_UNITS) | 0;
+      else if (state === SKIP) position = (position + length) | 0;
+      else if (state === DONE) position = (position + unitsOf(length)) | 0;
+      else {
+        return {
+          items: Math.max(0, (count - number) | 0),
+          bytes: Math.max(0, (bytes - before) | 0),
+          first: number,
+        };
+      }
     }
-    const number = m[at + RC_NUMBER];
-    const before = m[at + RC_BYTES];
-    // Overwritten meanwhile? Then READ has moved.
-    if (Atomics.load(m, lane + LN_READ) !== read) continue;
-    return {
-      items: Math.max(0, (count - number) | 0),
-      bytes: Math.max(0, (bytes - before) | 0),
-      first: number,
-    };
+    return { items: 0, bytes: 0, first: count };
   }
 }
 
@@ -517,8 +620,10 @@ export function laneUse(m: Int32Array, lane: Block): { items: number; bytes: num
  * After a producer's end: sets COUNT and BYTES to what it published, as it may have died between counting a record and publishing it. Nobody
  * writes or frees anything of a lane without a producer, so it can be walked.
  */
-function recount(m: Int32Array, lane: Block): void {
+function recount(m: Int32Array, lane: Block, exact: boolean): void {
   const write = Atomics.load(m, lane + LN_WRITE);
+  // Also where no record is left to tell.
+  if (exact && m[lane + LN_END] !== write) m[lane + LN_COUNT] = (m[lane + LN_AHEAD] - 1) | 0;
   let position: number;
   let ring: Block;
   do {
@@ -551,17 +656,29 @@ function recount(m: Int32Array, lane: Block): void {
   }
 }
 
-/** What an agent's end means for a queue: its lane is read on, and free for the next producer; what it took is passed. Repeatable. */
+function isQueue({ arena }: Session, block: Block): boolean {
+  return (Atomics.load(arena.i32, block + B_HEAD) & 3) !== FREE && arena.kind(block) === K_QUEUE;
+}
+
+/**
+ * What an agent's end means for a queue: its lane is read on, and free for the next producer; what it was taking or had leased comes back, what it
+ * took is passed. Repeatable.
+ */
 export function orphanLane(session: Session, queue: Block, node: number, producer: number): void {
   const m = session.arena.i32;
+  const leasing = isQueue(session, queue);
+  const consumer = new Consumer(session, queue, node);
+  // The records first: that a lease is the dead agent's tells what they are to be.
+  consumer.settle(producer, (lane, number) => leasing && isRecordLeased(m, queue, lane, number, producer));
+  if (leasing) returnLeases(m, queue, producer);
   // Not by the node's AUX alone: a kill may come between taking a lane and noting it.
   for (let lane = Atomics.load(m, queue + Q_LANES); lane !== 0; lane = m[lane + LN_NEXT]) {
     if (Atomics.load(m, lane + LN_PRODUCER) !== producer) continue;
-    recount(m, lane);
+    recount(m, lane, leasing && m[queue + Q_TYPE] === QT_JOINABLE);
     Atomics.store(m, lane + LN_PRODUCER, 0);
   }
   m[node + N_AUX] = 0;
-  new Consumer(session, queue, node).hasRecord();
+  consumer.hasRecord();
 }
 
 /** Installs what becomes of lanes, rings and blobs whose agents end. */
@@ -570,7 +687,7 @@ export function installLanes(session: Session): void {
   const m = arena.i32;
   const isLive = (block: Block, kind: number): boolean =>
     (Atomics.load(m, block + B_HEAD) & 3) !== FREE && arena.kind(block) === kind;
-  const inFlight = references.inFlight = (lane, number) => {
+  const isInLane = (lane: Block, number: number): boolean => {
     if (!isLive(lane, K_LANE)) return false;
     const { items, first } = laneUse(m, lane);
     if (((number - first) | 0) < 0) return false;
@@ -580,6 +697,12 @@ export function installLanes(session: Session): void {
     // If not it, then the number tells nothing of earlier records that carry the same handle: any that is left may.
     return items > 0 || (producer !== 0 && !arena.isStale(producer));
   };
+  // The lane first: what has left it for a lease is then found there.
+  references.inFlight = (lane, number) =>
+    isInLane(lane, number) ||
+    (isLive(lane, K_LANE) && isQueue(session, m[lane + LN_QUEUE]) &&
+      leasesCarry(m, m[lane + LN_QUEUE], lane, number));
+  installLeases(session);
   const isLinked = (link: number, next: number, block: Block): boolean => {
     for (let at = Atomics.load(m, link); at !== 0; at = Atomics.load(m, at + next)) {
       if (at === block) return true;
@@ -598,7 +721,7 @@ export function installLanes(session: Session): void {
       const queue = m[lane + LN_QUEUE];
       if (
         m[lane + B_OWNER] === dead &&
-        !(isLive(queue, K_QUEUE) && isLinked(queue + Q_LANES, LN_NEXT, lane))
+        !((isLive(queue, K_QUEUE) || isLive(queue, K_DIRECTION)) && isLinked(queue + Q_LANES, LN_NEXT, lane))
       ) {
         finishLane(session, lane);
         arena.discard(lane, head);
@@ -608,7 +731,9 @@ export function installLanes(session: Session): void {
   references.rule(K_BLOB, {
     scrubBlock: (blob, dead, head) => {
       const owner = m[blob + B_OWNER];
-      if ((owner === dead || arena.isStale(owner)) && !inFlight(m[blob + BL_LANE], m[blob + BL_NUMBER])) {
+      if (owner !== dead && !arena.isStale(owner)) return;
+      const lane = m[blob + BL_LANE];
+      if ((lane === 0 || !isInLane(lane, m[blob + BL_NUMBER])) && !isBlobLeased(arena, blob)) {
         arena.discard(blob, head);
       }
     },
@@ -647,9 +772,10 @@ function finishLane(session: Session, lane: Block): void {
   }
 }
 
-/** Frees all lanes of a condemned queue. */
+/** Frees all lanes and leases of a condemned queue. */
 export function finishLanes(session: Session, queue: Block): void {
   const m = session.arena.i32;
+  if (isQueue(session, queue)) finishLeases(session, queue);
   for (let lane = m[queue + Q_LANES]; lane !== 0; lane = m[queue + Q_LANES]) {
     finishLane(session, lane);
     session.references.drop(queue + Q_LANES, lane, m[lane + LN_NEXT]);

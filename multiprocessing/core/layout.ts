@@ -169,6 +169,9 @@ export const K_SHARED_MEMORY = 20;
 export const K_SHARED_NAME = 21;
 export const K_VALUE = 22;
 export const K_ARRAY = 23;
+export const K_DIRECTION = 48;
+export const K_END = 49;
+export const K_TRANSFER = 50;
 
 // ── nodes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 //
@@ -179,6 +182,7 @@ export const K_ARRAY = 23;
 //                (by the lane's producer, for a handle inside a queue item: AUX is written while RAISING stands)
 //         IN_FLIGHT | lane -> token -> 0, or back (by anyone who finds that the item was taken: AUX is looked at again while its token stands)
 //         0 -> IN_FLIGHT | condition: a live condition keeps its lock -> 0 (by who frees the condition, or finds that it is gone)
+//         0 -> IN_FLIGHT | end: a live pipe end keeps its directions -> 0 (by who frees the end)
 // CHANNEL: 0 idle; else ticket << 2 | state of the agent's first waiter
 //         0 -> WAITING(ticket) owner · WAITING -> WOKEN waker, by compare-exchange · any -> WAITING or 0 owner
 //         WAITING_SYNC: as WAITING, of an agent that blocks in a synchronous call
@@ -191,6 +195,8 @@ export const N_AUX = 3;
 export const N_HAZARD_LANE = 4;
 export const N_HAZARD = 5;
 export const N_ANNOUNCED = 6;
+/** Queue nodes only: where the agent waits for all items to be finished. As CHANNEL. */
+export const N_CHANNEL3 = 7;
 
 export const IN_FLIGHT = 0x80000000 | 0;
 export const RAISING = 0x40000000;
@@ -229,11 +235,14 @@ export function nodesOf(kind: number): Nodes | null {
     case K_SHARED_MEMORY:
     case K_VALUE:
     case K_ARRAY:
+    case K_END:
+    case K_TRANSFER:
       return SYNC_NODES;
     case K_CONDITION:
     case K_BARRIER:
       return CALL_NODES;
     case K_QUEUE:
+    case K_DIRECTION:
       return QUEUE_NODES;
     default:
       return null;
@@ -249,7 +258,7 @@ export function nodesOf(kind: number): Nodes | null {
 //          CALL_WAITING -> CALL_WOKEN            condition: who notifies · barrier: who finds that its round was passed
 //          CALL_WAITING -> CALL_REFUSED          barrier: who finds that its round is broken or reset
 //          CALL_WAITING -> 0                     the call's agent, at a time-out or abort; if that fails, the call was woken before
-//          CALL_WOKEN, CALL_REFUSED -> 0         the call's agent, once it knows
+//          CALL_WOKEN, CALL_REFUSED -> 0         the call's agent, once it knows; a condition's call once it has the lock back
 //          CALL_WOKEN -> CALL_WAITING            condition: the call's agent, before it blocks its thread, after it has notified another
 //          a dead agent's CALL_WOKEN -> 0        condition: the reaper, after it has notified another
 //
@@ -387,8 +396,23 @@ export const Q_MAX_BYTES = 10;
 export const Q_LANES = 11;
 /** 1 once an item carried a handle: then the queue's end may leave blocks that nothing else would look at. */
 export const Q_CARRIED = 13;
+/** Class of its handles: QT_*. Never changes. */
+export const Q_TYPE = 14;
+/** 1 while a joiner may be waiting, as Q_GETTERS. */
+export const Q_JOINERS = 15;
+/** Items that taskDone was called for. Compare-exchange upwards by one. What leases acknowledged is counted in their entries. */
+export const Q_FINISHED = 16;
+/** How often all items were finished while somebody waited for it: who began to join before the last of these times is done. Atomic add. */
+export const Q_DRAINED = 17;
+/** Newest table of leases; tables are only added. */
+export const Q_LEASES = 18;
+/** Raised after items came back from leases: who sees no change since it last found none need not look. Atomic add, also by the reaper. */
+export const Q_RETURNS = 19;
 export const QF_SHUTDOWN = 1;
 export const QF_IMMEDIATE = 2;
+export const QT_QUEUE = 0;
+export const QT_JOINABLE = 1;
+export const QT_SIMPLE = 2;
 
 // lane
 export const LN_QUEUE = 4;
@@ -397,7 +421,7 @@ export const LN_NEXT = 5;
 export const LN_PRODUCER = 6;
 /** Where the next record will be, in 16-byte units. Storing it publishes what is before: the producer's one commit. */
 export const LN_WRITE = 7;
-/** Where the first record that is not done is. Compare-exchange forwards by consumers. */
+/** All records before it are done, and perhaps some behind it. Compare-exchange forwards by consumers. */
 export const LN_READ = 8;
 /** Oldest ring that may still be read. Compare-exchange by consumers when READ has passed its end. */
 export const LN_READ_RING = 9;
@@ -406,6 +430,12 @@ export const LN_COUNT = 10;
 export const LN_BYTES = 11;
 /** Oldest ring not given back: the producer's. */
 export const LN_OLDEST = 13;
+/**
+ * Of a lane of a joinable queue, where COUNT must be exact: AHEAD = new count, END = new WRITE, COUNT = new count, then WRITE. A producer killed in
+ * between published COUNT records if END is WRITE, else AHEAD - 1.
+ */
+export const LN_AHEAD = 14;
+export const LN_END = 15;
 
 // ring: the first 64 bytes of a power of two; records never lie there
 export const R_LANE = 4;
@@ -421,8 +451,9 @@ export const RING_HEADER_UNITS = 4;
 
 // record: in units of 16 bytes; header of 6 words, then the message
 // COMMITTED -> DONE: one consumer, compare-exchange, once it has read the message
-// COMMITTED -> CLAIMED(token) -> DONE: the same for messages that are long to read or carry handles
-// CLAIMED(dead) -> COMMITTED: anyone
+// COMMITTED -> CLAIMED(token) -> DONE: the same for messages that are long to read or carry handles, and for what is leased
+// CLAIMED(dead) -> COMMITTED: its reaper; DONE if the dead consumer holds a lease of it. The dead's HAZARD says where to look
+// CLAIMED(me) -> COMMITTED: a consumer that finds no memory for a lease
 export const RC_STATE = 0;
 export const RC_LENGTH = 1;
 export const RC_STAMP = 2;
@@ -446,6 +477,8 @@ export const RF_HANDLES = 2;
 export const BL_LANE = 4;
 export const BL_NUMBER = 5;
 export const BL_BYTES = 6;
+/** The lease's entry that the message was moved to, 0 while it was not; LANE is 0 in a copy that was made for a lease. */
+export const BL_LEASE = 7;
 export const BL_DATA = 16;
 
 // ── shared memory with a name ──────────────────────────────────────────────────────────────────────────────────────
@@ -482,3 +515,89 @@ export const AR_DATA = 32;
 // launch: what a child is to run; held by parent and child
 export const LA_BYTES = 4;
 export const LA_DATA = 32;
+
+// ── leases ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+//
+// A leased item has left its lane, which others read on, for an entry in a table of its queue. Its message lies in a blob: the one it was put in,
+// or a copy.
+//
+// STATE = token << 3 | state
+// | change                  | by whom                                                                                                   |
+// |-------------------------|-----------------------------------------------------------------------------------------------------------|
+// | FREE -> TAKEN(me)       | who is about to lease a record that it has CLAIMED; it then writes DATA to FLAGS, and HELD_ACKS = ACKS      |
+// | TAKEN(me) -> HELD(me)   | the same: the item is the lease's from here on, and its record only waits to be DONE                      |
+// | HELD(me) -> FREE        | the same, after ACKS = HELD_ACKS + 1: acknowledged, and finished in the same step; or, after ACKS = HELD_ACKS, got |
+// | HELD(me) -> RETURNED    | the same: given back                                                                                      |
+// | HELD(dead) -> RETURNED  | the reaper, after it made the record DONE if the dead had not                                             |
+// | TAKEN(dead) -> FREE     | the reaper                                                                                                |
+// | RETURNED -> HELD(me)    | the next consumer, whoever it is                                                                          |
+// Of ACKS and HELD_ACKS the one counts that nobody writes in that state: ACKS in FREE and TAKEN, HELD_ACKS in HELD and RETURNED.
+export const K_LEASES = 32;
+/** In a table (512 bytes): link to the next one, the queue, the first entry, and how many. */
+export const LT_NEXT = 4;
+export const LT_QUEUE = 5;
+export const LT_BASE = 8;
+export const LT_STRIDE = 8;
+export const LT_COUNT = 15;
+export const LT_WORDS = 128;
+
+export const LS_STATE = 0;
+/** The blob. */
+export const LS_DATA = 1;
+/** The record: lane, number, stamp, flags. */
+export const LS_LANE = 2;
+export const LS_NUMBER = 3;
+export const LS_STAMP = 4;
+export const LS_FLAGS = 5;
+export const LS_ACKS = 6;
+export const LS_HELD_ACKS = 7;
+
+export const LS_FREE = 0;
+export const LS_TAKEN = 1;
+export const LS_HELD = 2;
+export const LS_RETURNED = 3;
+
+// ── pipe ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+//
+// A pipe is one or two directions, each a queue (the words and nodes above, of kind K_DIRECTION), and two ends. An end is a block of its own, so
+// that its nodes say who has that end: when nobody has, it is freed, and that is what the other side finds. An end keeps its directions.
+/** In a direction: its receiving and its sending end, each a block and its generation. Set before anybody else sees the pipe. */
+export const D_RECEIVER = 20;
+export const D_SENDER = 22;
+/** In an end: the direction that it receives from and the one that it sends to, 0 if none, each with its generation; 0 once let go. */
+export const EN_IN = 4;
+export const EN_OUT = 6;
+
+// transfer: a message too large to lie in a direction. Its sender fills slots that its receiver empties; a record in the direction says that it
+// waits to be received, and may say so more than once: who changes RECEIVER from 0 is the receiver, whatever became of the record.
+//
+// | word        | change                     | by whom                                                                          |
+// |-------------|----------------------------|----------------------------------------------------------------------------------|
+// | TR_STATE    | OPEN -> DONE               | the receiver, when it hands the whole message to its program                     |
+// |             | OPEN -> CANCELLED          | the sender, at a time-out or abort; who scrubs the dead sender                   |
+// | TR_RECEIVER | 0 -> token                 | who receives; it has a node in the block by then                                 |
+// |             | token -> TR_ABANDONED      | the receiver, when it lets go of its end; who scrubs the dead receiver           |
+// |             | TR_ABANDONED -> 0          | the sender, once FILLED and TAKEN are 0: it sends again from the first byte      |
+// | TR_FILLED   | + 1                        | the sender, when a slot is written                                               |
+// | TR_TAKEN    | + 1                        | the receiver, when a slot is read                                                |
+// | TR_*_WAITS  | set / cleared              | as a queue's waiters flag: who waits / who then wakes                            |
+export const TR_STATE = 4;
+export const TR_RECEIVER = 6;
+export const TR_SENDER = 7;
+export const TR_FILLED = 8;
+export const TR_TAKEN = 9;
+/** How the message is cut into parts. */
+export const TR_KIND = 10;
+/** Bytes of the first part, and of the message, each as the two halves of a float. Never change. */
+export const TR_FIRST = 32;
+export const TR_LENGTH = 34;
+export const TR_SENDER_WAITS = 36;
+export const TR_RECEIVER_WAITS = 37;
+export const TR_DATA = 64;
+export const TR_OPEN = 0;
+export const TR_DONE = 1;
+export const TR_CANCELLED = 2;
+export const TR_ABANDONED = -1;
+/** Bytes of a slot, and how many there are. A piece never crosses from one part of a message into the next. */
+export const TR_SLOT_BYTES = 512 * 1024;
+export const TR_SLOTS = 4;

@@ -50,7 +50,7 @@ export interface KindRules {
   scrubNode?(block: Block, node: number, dead: number): void;
   /** The dead agent had this node, and its channels still say what it was told: passes that on. Repeatable; what was passed on already may be again. */
   passOn?(block: Block, node: number, dead: number): void;
-  /** Whether the live block keeps another: see {@linkcode References.keep}. */
+  /** Whether the block, while it is not free, keeps another: see {@linkcode References.keep}. */
   keeps?(block: Block, other: Block): boolean;
   /** For blocks without nodes: frees what the dead agent did not finish linking, if it still is what had this `head`. Repeatable. */
   scrubBlock?(block: Block, dead: number, head: number): void;
@@ -268,7 +268,8 @@ export class References {
   #isKept(block: Block, holder: number, node: number): boolean {
     const m = this.#arena.i32;
     const keeper = (holder & LANE_MASK) << LANE_SHIFT;
-    if ((Atomics.load(m, keeper + B_HEAD) & 3) === LIVE) {
+    // One that is being freed still needs what it keeps: it lets go as its last step.
+    if ((Atomics.load(m, keeper + B_HEAD) & 3) !== FREE) {
       const keeps = this.#rulesOf(m[keeper + B_INFO])?.keeps?.(keeper, block);
       if (keeps !== undefined) return keeps;
     }
@@ -278,6 +279,18 @@ export class References {
   /** From now on `block` lives as long as `keeper`, a live block whose kind has a rule for it. The caller holds both. */
   keep(block: Block, keeper: Block): void {
     this.claim(block, IN_FLIGHT | (keeper >>> LANE_SHIFT));
+  }
+
+  /** Whether `keeper` keeps the block. Only who frees the keeper may rely on a yes. */
+  isKeptBy(block: Block, keeper: Block): boolean {
+    const m = this.#arena.i32;
+    const nodes = nodesOf(m[block + B_INFO]);
+    if (nodes === null) return false;
+    const kept = IN_FLIGHT | (keeper >>> LANE_SHIFT);
+    for (const c = new NodeCursor(m).start(block, nodes); c.next();) {
+      if (Atomics.load(m, c.at + N_HOLDER) === kept) return true;
+    }
+    return false;
   }
 
   /** The condemned `keeper` keeps `block` no longer. Repeatable. */

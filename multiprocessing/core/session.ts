@@ -8,6 +8,7 @@
  * @module
  */
 import {
+  closeAbandoned,
   closeFd,
   createShared,
   executablePath,
@@ -32,6 +33,7 @@ import {
   sharedPath,
   signals,
   sleepSync,
+  sweepShared,
   threadId,
   threadStartTime,
   unmapShared,
@@ -158,6 +160,7 @@ export class Session {
   #sealed: boolean;
   /** Whether this agent has left. */
   closed = false;
+  readonly #exits: (() => void)[] = [];
   /** What shows memory that this agent's end in the session takes away. */
   readonly windows: Set<Window> = new Set();
   /** Numbers of the children that end with this process. */
@@ -212,12 +215,12 @@ export class Session {
       Atomics.store(m, at + A_KIND, KIND_WORKER);
       this.agents.onWorkerGone = undefined;
     }
-    this.agents.onWorkerGone = closeFd;
+    this.agents.onWorkerGone = closeAbandoned;
     this.#root = o.root ?? { pid, fd };
     // Programs that no Process of ours started have no parent that reaps them.
     if (o.inherited && o.slot < 0) this.agents.reapAll();
     // A memfd goes with its last member; what has a name must be removed by it.
-    onExit(() => this.closed || this.#exit());
+    onExit(() => this.leave());
   }
 
   /** Joins the session that the environment names, or makes one. */
@@ -243,6 +246,8 @@ export class Session {
 
   static #make(): Session {
     const fd = createShared("geventmp");
+    const path = sharedPath(fd);
+    if (path !== null) sweepShared(path);
     extend(fd, 0, PAGE);
     extend(fd, AGENTS * 4, PAGE);
     extend(fd, SPANS * 4, PAGE);
@@ -252,7 +257,7 @@ export class Session {
       slot: -1,
       cap: ownCap(),
       root: undefined,
-      path: sharedPath(fd),
+      path,
     });
   }
 
@@ -275,7 +280,7 @@ export class Session {
       path: record.path ?? null,
     });
     if (slot < 0 && session.#isAlone()) {
-      // A file with a name outlives a session whose members were all killed. This removes it.
+      // A file with a path outlives a session whose members were all killed, until it is swept. This removes it.
       session.#leave();
       return null;
     }
@@ -343,6 +348,11 @@ export class Session {
     return () => this.#closers.delete(closer);
   }
 
+  /** What is done when this process ends by itself or by an exit call: synchronously, and while the arena is still there. */
+  atExit(work: () => void): void {
+    this.#exits.push(work);
+  }
+
   /** What the arena holds now, for tests and inspection. */
   use(): ArenaUse & { agents: number; held: number } {
     return { ...this.arena.use(), agents: this.agents.all().length, held: this.references.size };
@@ -368,6 +378,13 @@ export class Session {
     await new Promise<void>((resolve) => setTimeout(resolve, 0));
     this.#leave();
     await new Promise<void>((resolve) => setTimeout(resolve, 0));
+  }
+
+  /** What is to be done when the process ends, without waiting for anything. */
+  leave(): void {
+    if (this.closed) return;
+    for (const work of this.#exits) work();
+    this.#exit();
   }
 
   #isAlone(): boolean {
@@ -413,6 +430,8 @@ export class Session {
   }
 
   #leave(withProcess = false, patience = 0): void {
+    // Nobody else will reap who is dead by now; a terminated Worker of this process keeps a descriptor until then.
+    if (this.#path !== null && this.#isAlone()) this.agents.reapAll();
     this.waits.close(new SessionError("Cannot go on waiting: this agent left the session"));
     const last = this.#hasLeftovers && this.#isLast(withProcess, patience);
     if (last) removeNames(this.arena);
@@ -424,15 +443,10 @@ export class Session {
     this.ringers.close();
     this.arena.leave();
     this.agents.leave();
-    // Nobody will reap those who are dead by now, a terminated Worker say.
-    if (last && this.#path !== null) {
-      for (const dead of this.agents.all()) {
-        removeFile(this.#bellName(dead));
-      }
-    }
     closeFd(this.arena.fd);
     this.arena.unmap();
-    if (last && this.#path !== null) removeShared(this.#path);
+    // Refused while another member lives. What killed sessions left goes with the last one, or with the next that is made.
+    if (this.#path !== null && removeShared(this.#path)) sweepShared(this.#path);
     if (!this.inherited) unsetSharedEnv(SESSION_VARIABLE);
   }
 }

@@ -625,6 +625,13 @@ export class WaitList<T> implements Standing {
     this.timedOut = timedOut;
   }
 
+  /** How many wait. */
+  count(): number {
+    let n = 0;
+    for (let waiter = this.first; waiter !== undefined; waiter = waiter.next) n++;
+    return n;
+  }
+
   takeTicket(): number {
     // 30 bits; compared as differences, so wrapping round is fine while fewer than 2^29 wait.
     return Atomics.add(this.#waits.arena.i32, this.block + O_TICKET, 1) & 0x3fffffff;

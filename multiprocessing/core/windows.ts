@@ -42,8 +42,11 @@ export class Window {
     this.#open = false;
     this.#windows.delete(this);
     dropped.unregister(this);
+    const buffer = this.#buffer.deref();
+    // Somebody transferred it, and has the memory in a buffer that is not known here: better a mapping too many than a crash.
+    if (buffer?.detached === true) return;
     // Without a copy: the new owner of the memory is garbage at once, and does not free it.
-    this.#buffer.deref()?.transfer();
+    buffer?.transfer();
     if (this.#mapped > 0) unmap(this.#address, this.#mapped);
   }
 }

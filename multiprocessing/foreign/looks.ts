@@ -16,7 +16,9 @@
  * peer that answers is heard as fast as a blocked thread would hear it, and after a long silence a permit is seen within some 10 ms.
  *
  * And it costs standing: the kernel wakes who blocks. Where two peers or more pass one permit around without a pause, as a lock that is never
- * free, a permit that is there for microseconds is seldom seen. ARCHITECTURE.md has the figures.
+ * free, a permit is there for microseconds only, between a post and the next wait. A look seldom meets that moment. So what has waited in vain for
+ * a while is looked at without a pause for a third of a millisecond now and then. Blocking in sem_timedwait for as long does not help: who waits
+ * already comes first, and would have to be served within it. ARCHITECTURE.md has the figures.
  *
  * @module
  */
@@ -39,10 +41,16 @@ const FRACTION = 16;
 const MOST_CREDIT = 16;
 const EARNED = 4;
 const SKIPPED = 64;
+/** What has waited for so long is stared at, for how long at once, and how often at most, in milliseconds. */
+const STARE_AFTER_MS = 5;
+const STARE_MS = 0.3;
+const STARE_EVERY_MS = 2;
 
 /** Everything that this agent waits for and must look at. */
 class Looks {
-  readonly #waiting = new Set<Looked>();
+  /** And when each last got something, or began to wait. */
+  readonly #waiting = new Map<Looked, number>();
+  #stared = 0;
   readonly #alarm = new Alarm(() => this.#look());
   #refs = 0;
   /** When something came last, or began to wait. */
@@ -59,7 +67,7 @@ class Looks {
 
   add(looked: Looked): void {
     if (this.#waiting.has(looked)) return;
-    this.#waiting.add(looked);
+    this.#waiting.set(looked, now());
     this.soon();
   }
 
@@ -101,10 +109,34 @@ class Looks {
     });
   }
 
+  #lookAt(looked: Looked): boolean {
+    if (!looked.look()) return false;
+    // It may have nobody left who waits.
+    if (this.#waiting.has(looked)) this.#waiting.set(looked, now());
+    return true;
+  }
+
+  /** Looks without a pause at what has waited for long. Whether there was something. */
+  #stare(): boolean {
+    const start = now();
+    if (start - this.#stared < STARE_EVERY_MS) return false;
+    const starved = [...this.#waiting].filter(([, since]) => start - since > STARE_AFTER_MS);
+    if (starved.length === 0) return false;
+    try {
+      do {
+        for (const [looked] of starved) if (this.#lookAt(looked)) return true;
+      } while (now() - start < STARE_MS);
+      return false;
+    } finally {
+      this.#stared = now();
+    }
+  }
+
   #look(): void {
     let found = false;
     section(() => {
-      for (const looked of this.#waiting) if (looked.look()) found = true;
+      for (const looked of this.#waiting.keys()) if (this.#lookAt(looked)) found = true;
+      if (!found) found = this.#stare();
     });
     if (found) {
       if (this.#eager) this.#credit = Math.min(MOST_CREDIT, Math.max(0, this.#credit) + EARNED);

@@ -14,7 +14,8 @@ import {
   unlinkSemaphore,
   waitSemaphore,
 } from "../../platform/posix/semaphores.ts";
-import { kHandle } from "../codec/mod.ts";
+import { kHandle, type NamedId } from "../codec/mod.ts";
+import { opener } from "../core/handle.ts";
 import type { SyncWaitOptions, WaitOptions } from "../core/waits.ts";
 import { checkPermits, Waiters } from "./waiters.ts";
 
@@ -34,6 +35,9 @@ export interface NamedSemaphoreOptions {
 const MOST = osName === "darwin" ? 32_767 : 2_147_483_647;
 /** The C libraries of Linux make a file `sem.<name>` of it; PSEMNAMLEN on Darwin. */
 const LONGEST_NAME = osName === "darwin" ? 30 : 251;
+
+/** Its kind among what belongs to the machine. */
+const NAMED_SEMAPHORE = 1;
 
 /** An open semaphore: one for all handles of this agent to it, so that their waits stand in one line. */
 interface Opened {
@@ -62,8 +66,9 @@ const dropped = new FinalizationRegistry<Opened>(close);
  * - An `acquire` that has to wait looks at the semaphore from this agent's event loop: no thread stands behind it, and it sees a permit within
  *   some 10 ms. A wait that times out, is aborted, or dies with its process has taken nothing.
  * - So it is for handing over, and for permits that are free now and then. Against several peers that block on a lock which is never free for
- *   longer than a few microseconds it may wait for seconds: there let a Worker block, by `acquireSync`.
- * - Cannot be sent: send its `name`, and open it there.
+ *   longer than a few microseconds it takes tens of milliseconds, and may take seconds: there let a Worker block, by `acquireSync`.
+ * - May be sent, as an argument of a Process or in a queue's item: what travels is the name, and the receiver opens what then has it. Where
+ *   it was unlinked meanwhile, receiving rejects with a TypeError; dispose the handle that was received.
  *
  * @example
  * ```ts
@@ -216,10 +221,9 @@ export class NamedSemaphore implements Disposable {
   }
 
   /** @ignore */
-  [kHandle](): never {
-    throw new TypeError(
-      `Cannot send the NamedSemaphore ${this.name}: it belongs to the machine, not to the session; send its name, and open it with new NamedSemaphore(name) there`,
-    );
+  [kHandle](): NamedId {
+    this.#open("send");
+    return { kind: NAMED_SEMAPHORE, name: this.name };
   }
 
   /** For people: its name. */
@@ -288,3 +292,15 @@ function withCure(error: unknown): unknown {
   }
   return error;
 }
+
+opener(NAMED_SEMAPHORE, (name) => {
+  try {
+    return new NamedSemaphore(name);
+  } catch (error) {
+    if (!isSystemError(error, "ENOENT")) throw error;
+    throw new TypeError(
+      `Cannot receive the NamedSemaphore ${name}: it was unlinked after it was sent; unlink it when the receiver has it open`,
+      { cause: error },
+    );
+  }
+});

@@ -9,7 +9,7 @@ import { A_HELD, A_PID, A_TID, N_CHANNEL, N_HOLDER, SYNC_NODES } from "../core/l
 import type { Session } from "../core/session.ts";
 import { checkWait, NodeCursor, type WaitOptions } from "../core/waits.ts";
 import { TimeoutError } from "../errors.ts";
-import { currentProcess } from "../process.ts";
+import { currentProcess } from "../current_process.ts";
 
 /** Bytes of a block with {@linkcode SYNC_NODES}. */
 export const BLOCK_BYTES = 128;

@@ -33,6 +33,8 @@ import { type Guard, kRelock, type Relockable } from "./guard.ts";
 import { Lock } from "./lock.ts";
 import { RLock } from "./rlock.ts";
 
+const CHECK_MS = 90;
+
 /** A call that waits, as a scan of the nodes finds it. */
 interface Waiting {
   readonly at: number;
@@ -59,6 +61,19 @@ class ConditionCore implements CallRules {
     this.session = session;
     this.block = block;
     this.#m = session.arena.i32;
+  }
+
+  /** Reaps those who were woken and died: nobody else may look at them, and what they were notified of is for who waits. */
+  check(isDead: (token: number) => boolean): void {
+    // Once for all calls of this agent.
+    if (now() - this.#checked < CHECK_MS) return;
+    this.#checked = now();
+    const m = this.#m;
+    for (const c = new NodeCursor(m).start(this.block, CALL_NODES); c.next();) {
+      if ((Atomics.load(m, c.at + N_CHANNEL) & 3) !== CALL_WOKEN) continue;
+      const holder = Atomics.load(m, c.at + N_HOLDER);
+      if (holder > 0 && isDead(holder)) this.session.agents.reap(holder);
+    }
   }
 
   leave(call: Call): boolean {
@@ -275,11 +290,16 @@ export class Condition extends Handle {
     try {
       await call.wait(w, timeout, () => notNotified(timeout));
     } finally {
-      call.close();
-      // A session that was left has no locks.
-      if (!this.session.waits.closed) {
-        await this.#relock.takeBack(given, w.ref === false ? { ref: false } : NO_OPTIONS);
-        this.session.waits.release(this.#lockBlock);
+      // The node says WOKEN until the lock is taken back: if this agent is killed before, the notification goes to another call.
+      try {
+        // A session that was left has no locks.
+        if (!this.session.waits.closed) {
+          await this.#relock.takeBack(given, w.ref === false ? { ref: false } : NO_OPTIONS);
+          this.session.waits.release(this.#lockBlock);
+        }
+      } finally {
+        if (this.session.waits.closed) call.retire();
+        call.close();
       }
     }
   }
@@ -298,8 +318,8 @@ export class Condition extends Handle {
     try {
       call.waitSync(timeout, () => notNotified(timeout));
     } finally {
-      call.close();
       this.#relock.takeBackSync(given);
+      call.close();
       this.session.waits.release(this.#lockBlock);
     }
   }

@@ -32,6 +32,7 @@ export const constants = {
   F_RDLCK: 1,
   F_UNLCK: 2,
   F_WRLCK: 3,
+  AT_REMOVEDIR: 0x80,
   F_ALLOCATEALL: 4,
   F_PEOFPOSMODE: 3,
   SEEK_SET: 0,
@@ -202,7 +203,8 @@ export const structs = {
   "struct sockaddr_un": { size: 106, sun_len: 0, sun_family: 1, sun_path: 2 },
   "struct timespec": { size: 16, tv_sec: 0, tv_nsec: 8 },
   "struct pollfd": { size: 8, fd: 0, events: 4, revents: 6 },
-  "struct stat": { size: 144, st_dev: 0, st_ino: 8, st_uid: 16, st_size: 96 },
+  "struct dirent": { size: 1048, d_name: 21 },
+  "struct stat": { size: 144, st_dev: 0, st_mode: 4, st_ino: 8, st_uid: 16, st_size: 96 },
   "struct fstore": {
     size: 32,
     fst_flags: 0,

@@ -20,6 +20,8 @@ function sizeAndIdentity(fd: number): FileIdentity {
     device: BigInt(view.getUint32(layout.st_dev, true)),
     inode: view.getBigUint64(layout.st_ino, true),
     size: Number(view.getBigInt64(layout.st_size, true)),
+    owner: view.getUint32(layout.st_uid, true),
+    mode: view.getUint16(layout.st_mode, true) & 0o7777,
   };
 }
 

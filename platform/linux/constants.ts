@@ -35,6 +35,7 @@ export const constants = {
   FALLOC_FL_PUNCH_HOLE: 2,
   AT_FDCWD: -100,
   AT_EMPTY_PATH: 0x1000,
+  AT_REMOVEDIR: 0x200,
   SEEK_SET: 0,
   // sys/mman.h
   PROT_NONE: 0,
@@ -77,6 +78,7 @@ export const constants = {
   FUTEX_WAIT: 0,
   FUTEX_WAKE: 1,
   // linux/stat.h
+  STATX_MODE: 2,
   STATX_UID: 8,
   STATX_INO: 0x100,
   STATX_SIZE: 0x200,
@@ -255,10 +257,12 @@ export const structs = {
   "struct sockaddr_un": { size: 110, sun_family: 0, sun_path: 2 },
   "struct timespec": { size: 16, tv_sec: 0, tv_nsec: 8 },
   "struct pollfd": { size: 8, fd: 0, events: 4, revents: 6 },
+  "struct dirent": { size: 280, d_name: 19 },
   "struct statx": {
     size: 256,
     stx_mask: 0,
     stx_uid: 20,
+    stx_mode: 28,
     stx_ino: 32,
     stx_size: 40,
     stx_dev_major: 136,

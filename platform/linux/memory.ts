@@ -27,6 +27,9 @@ export function statx(directory: number, path: string, mask: number): DataView |
     : new DataView(bytes.buffer);
 }
 
+const STATX_IDENTITY = constants.STATX_INO | constants.STATX_SIZE | constants.STATX_UID |
+  constants.STATX_MODE;
+
 const roomInFiles: SharedFileCalls = {
   extend(fd: number, offset: number, length: number): void {
     for (;;) {
@@ -52,7 +55,7 @@ const roomInFiles: SharedFileCalls = {
     if (to > from) roomInFiles.extend(fd, from, to - from);
   },
   fileIdentity(fd: number): FileIdentity {
-    const found = statx(fd, "", constants.STATX_INO | constants.STATX_SIZE);
+    const found = statx(fd, "", STATX_IDENTITY);
     if (found === null) throw new SystemError("statx", errno(), `descriptor ${fd}`);
     const layout = structs["struct statx"];
     const major = BigInt(found.getUint32(layout.stx_dev_major, true));
@@ -63,6 +66,8 @@ const roomInFiles: SharedFileCalls = {
         (minor & 0xffn),
       inode: found.getBigUint64(layout.stx_ino, true),
       size: Number(found.getBigUint64(layout.stx_size, true)),
+      owner: found.getUint32(layout.stx_uid, true),
+      mode: found.getUint16(layout.stx_mode, true) & 0o7777,
     };
   },
 };
@@ -106,11 +111,13 @@ export const linuxMemory: SharedMemoryMechanism = {
       if (code !== errnos.EINVAL) throw new SystemError("fcntl", code, `F_ADD_SEALS of descriptor ${fd}`);
     }
   },
-  reopen(fd: number): number {
-    return openLink(`/proc/self/fd/${fd}`);
+  reopen(fd: number, path?: string): number {
+    return path === undefined ? openLink(`/proc/self/fd/${fd}`) : linuxSharedFiles.reopen(fd, path);
   },
-  openOf(pid: number, fd: number): number {
-    return openLink(`/proc/${pid}/fd/${fd}`);
+  openOf(pid: number, fd: number, path?: string): number {
+    return path === undefined ? openLink(`/proc/${pid}/fd/${fd}`) : linuxSharedFiles.openOf(pid, fd, path);
   },
+  removeShared: linuxSharedFiles.removeShared,
+  sweepShared: linuxSharedFiles.sweepShared,
   ...roomInFiles,
 };

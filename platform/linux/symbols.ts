@@ -27,6 +27,8 @@ const symbols = {
   sem_getvalue: { parameters: ["address", "buffer"], result: "i32" },
   // long syscall(long number, ...);  SYS_gettid
   gettid: { name: "syscall", parameters: ["isize"], result: "isize" },
+  // int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *file_actions, int from);  glibc since 2.34
+  posix_spawn_file_actions_addclosefrom_np: { parameters: ["buffer", "i32"], result: "i32" },
   // SYS_tgkill: pid_t tgid, pid_t tid, int sig
   tgkill: { name: "syscall", parameters: ["isize", "i32", "i32", "i32"], result: "isize" },
   // SYS_pidfd_open: pid_t pid, unsigned int flags

@@ -5,6 +5,7 @@
  */
 import { check, cString, errno, SystemError } from "../../ffi/mod.ts";
 import type { DescriptorMechanism } from "../types.ts";
+import { unlockAll } from "./life.ts";
 import { forgetSharedPath } from "./shared_file.ts";
 import { constants, errnos, libc, structs } from "./system.ts";
 
@@ -19,6 +20,17 @@ export function closeFd(fd: number): void {
   if (libc.close(fd) < 0 && errno() !== errnos.EINTR) {
     throw new SystemError("close", errno(), `descriptor ${fd}`);
   }
+}
+
+/**
+ * Closes a descriptor that a terminated Worker left. What the Worker mapped stays mapped and keeps the open file description, and with it its locks, so
+ * they are given back first.
+ *
+ * @throws {SystemError} EBADF
+ */
+export function closeAbandoned(fd: number): void {
+  unlockAll(fd);
+  closeFd(fd);
 }
 
 /**

@@ -22,15 +22,22 @@ const START = layout.l_start / 4;
 const LENGTH = layout.l_len / 4;
 const PID = layout.l_pid / 4;
 
-function prepare(type: number, byte: number): void {
+function prepare(type: number, byte: number, length = 1): void {
   shorts[TYPE] = type;
   shorts[WHENCE] = constants.SEEK_SET;
   // off_t in two halves, because a bigint would be an allocation.
   words[START] = byte;
   words[START + 1] = 0;
-  words[LENGTH] = 1;
+  words[LENGTH] = length;
   words[LENGTH + 1] = 0;
   words[PID] = 0;
+}
+
+function take(fd: number, what: string): boolean {
+  if (libc.fcntlStructOnce(fd, constants.F_OFD_SETLK, request) >= 0) return true;
+  const code = errno();
+  if (code === errnos.EAGAIN || code === errnos.EACCES) return false;
+  throw new SystemError("fcntl", code, `F_OFD_SETLK of ${what} of descriptor ${fd}`);
 }
 
 /**
@@ -43,10 +50,32 @@ function prepare(type: number, byte: number): void {
  */
 export function lockByte(fd: number, byte: number): boolean {
   prepare(constants.F_WRLCK, byte);
-  if (libc.fcntlStructOnce(fd, constants.F_OFD_SETLK, request) >= 0) return true;
-  const code = errno();
-  if (code === errnos.EAGAIN || code === errnos.EACCES) return false;
-  throw new SystemError("fcntl", code, `F_OFD_SETLK of byte ${byte} of descriptor ${fd}`);
+  return take(fd, `byte ${byte}`);
+}
+
+/**
+ * Takes the lock of one byte together with others who do the same.
+ *
+ * @param fd a descriptor open for reading
+ * @param byte the byte's offset, below 2^31
+ * @returns false when another open file description holds it for itself alone
+ * @throws {SystemError} any other failure
+ */
+export function shareByte(fd: number, byte: number): boolean {
+  prepare(constants.F_RDLCK, byte);
+  return take(fd, `byte ${byte}`);
+}
+
+/**
+ * Takes the locks of all bytes, there and to come, in one step.
+ *
+ * @param fd a descriptor open for writing
+ * @returns false when another open file description holds any
+ * @throws {SystemError} any other failure
+ */
+export function lockAll(fd: number): boolean {
+  prepare(constants.F_WRLCK, 0, 0);
+  return take(fd, "all bytes");
 }
 
 /**
@@ -76,4 +105,14 @@ export function unlockByte(fd: number, byte: number): void {
   if (libc.fcntlStructOnce(fd, constants.F_OFD_SETLK, request) < 0) {
     throw new SystemError("fcntl", errno(), `F_OFD_SETLK of byte ${byte} of descriptor ${fd}`);
   }
+}
+
+/**
+ * Gives all locks back that were taken through a descriptor's description.
+ *
+ * @throws {SystemError} EBADF
+ */
+export function unlockAll(fd: number): void {
+  prepare(constants.F_UNLCK, 0, 0);
+  take(fd, "all bytes");
 }

@@ -1,13 +1,19 @@
 /**
  * Shared memory in a named file, for systems without memfd: one file in a fresh folder that only its user may enter.
- * Whoever makes it unlinks it; the path travels beside the descriptor.
+ * The path travels beside the descriptor. Who leaves removes what nobody has open any more; `sweep.ts` says how it
+ * is known.
  *
  * @module
  */
 import { check, cString, errno, SystemError } from "../../ffi/mod.ts";
 import type { SharedMemoryMechanism } from "../types.ts";
 import { getenv } from "./environment.ts";
+import { shareByte } from "./life.ts";
+import { removeUnused, sweepUnused } from "./sweep.ts";
 import { constants, errnos, libc } from "./system.ts";
+
+/** The byte that all who have the file open hold the lock of together. */
+const IN_USE = 0x7fffffff;
 
 /** Paths of the descriptors that this agent opened. */
 const paths = new Map<number, string>();
@@ -24,38 +30,6 @@ export function sharedPath(fd: number): string | null {
 /** Called when a descriptor is closed: its number will mean another file. */
 export function forgetSharedPath(fd: number): void {
   if (paths.size > 0) paths.delete(fd);
-}
-
-/**
- * Opens shared memory by its path, for reading and writing, closed on exec.
- *
- * @throws {SystemError} ENOENT: it was removed
- */
-export function openSharedPath(path: string): number {
-  const name = cString(path);
-  const fd = check("open", libc.open(name, constants.O_RDWR | constants.O_CLOEXEC, 0), path);
-  paths.set(fd, path);
-  return fd;
-}
-
-/**
- * Removes the file and its folder. Processes that have it open or mapped keep it. Removing twice is no error.
- *
- * @param path as {@linkcode sharedPath} gave it
- * @throws {SystemError} EACCES and the like
- */
-export function removeShared(path: string): void {
-  const name = cString(path);
-  if (libc.unlink(name) < 0 && errno() !== errnos.ENOENT) throw new SystemError("unlink", errno(), path);
-  const folder = path.slice(0, path.lastIndexOf("/"));
-  const folderName = cString(folder);
-  if (libc.rmdir(folderName) < 0) {
-    const code = errno();
-    // The core keeps its doorbells there too, so the last who leaves removes the folder.
-    if (code !== errnos.ENOENT && code !== errnos.ENOTEMPTY && code !== errnos.EEXIST) {
-      throw new SystemError("rmdir", code, folder);
-    }
-  }
 }
 
 /** Removes one file, if it is there: a doorbell whose owner is gone. */
@@ -92,19 +66,58 @@ export type SharedFileCalls = Pick<
 
 /** Builds the mechanism from a system's own calls for room in a file. */
 export function sharedFiles(calls: SharedFileCalls): SharedMemoryMechanism {
+  /** Whether the file behind `fd` is what the path leads to. */
+  function hasName(fd: number, path: string): boolean {
+    const name = cString(path);
+    const there = libc.open(name, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_CLOEXEC, 0);
+    if (there < 0) return false;
+    try {
+      const [is, was] = [calls.fileIdentity(there), calls.fileIdentity(fd)];
+      return is.inode === was.inode && is.device === was.device;
+    } finally {
+      libc.close(there);
+    }
+  }
+
+  /** Keeps sweepers from the file as long as `fd` is open; false, and `fd` is closed, when one was first. */
+  function keep(fd: number, path: string): boolean {
+    let kept = false;
+    try {
+      // In this order: a name that is there after the lock was taken stays.
+      kept = shareByte(fd, IN_USE) && hasName(fd, path);
+    } finally {
+      if (kept) paths.set(fd, path);
+      else libc.close(fd);
+    }
+    return kept;
+  }
+
+  function openSharedPath(path: string): number {
+    const name = cString(path);
+    const flags = constants.O_RDWR | constants.O_NOFOLLOW | constants.O_CLOEXEC;
+    const fd = check("open", libc.open(name, flags, 0), path);
+    if (!keep(fd, path)) throw new SystemError("open", errnos.ENOENT, path);
+    return fd;
+  }
+
   return {
     createShared(label: string): number {
-      const path = `${privateFolder()}/${label.replace(/[^A-Za-z0-9_-]/g, "_").slice(0, 24) || "arena"}`;
-      const name = cString(path);
+      const file = label.replace(/[^A-Za-z0-9_-]/g, "_").slice(0, 24) || "arena";
       const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_CLOEXEC;
-      const fd = libc.open(name, flags, 0o600);
-      if (fd < 0) {
+      for (;;) {
+        const folder = privateFolder();
+        const path = `${folder}/${file}`;
+        const name = cString(path);
+        const fd = libc.open(name, flags, 0o600);
+        if (fd >= 0) {
+          if (keep(fd, path)) return fd;
+          continue;
+        }
         const code = errno();
-        removeShared(path);
+        if (code === errnos.ENOENT) continue; // a sweeper took the empty folder for a dead maker's
+        libc.rmdir(cString(folder));
         throw new SystemError("open", code, path);
       }
-      paths.set(fd, path);
-      return fd;
     },
     sealShrink(): void {
       // A named file has no seals; the folder keeps other users away, which is what they are for.
@@ -124,6 +137,12 @@ export function sharedFiles(calls: SharedFileCalls): SharedMemoryMechanism {
         );
       }
       return openSharedPath(path);
+    },
+    removeShared(path: string): boolean {
+      return removeUnused(path, calls.fileIdentity);
+    },
+    sweepShared(path: string): void {
+      sweepUnused(path, calls.fileIdentity);
     },
     ...calls,
   };

@@ -3,9 +3,11 @@
  *
  * @module
  */
-import { cString, cStringArray, keepAlive, SystemError } from "../../ffi/mod.ts";
+import { cString, cStringArray, keepAlive, symbolAddress, SystemError } from "../../ffi/mod.ts";
+import { linuxLibc } from "../linux/symbols.ts";
+import { fallbacksForced } from "./environment.ts";
 import { duplicate, isCloexec } from "./files.ts";
-import { constants, libc, signals, structs } from "./system.ts";
+import { constants, libc, libraries, osName, signals, structs } from "./system.ts";
 
 /** What to start, and how. */
 export interface SpawnOptions {
@@ -118,7 +120,7 @@ class FileActions {
         `descriptor ${parentFd} as ${childFd}`,
       );
     }
-    if (closeOthers) this.#closeOthers(targets);
+    if (closeOthers) this.#closeOthers(targets, highest);
     if (cwd !== undefined) {
       const path = cString(cwd);
       this.#texts.push(path);
@@ -130,8 +132,11 @@ class FileActions {
     }
   }
 
-  #closeOthers(targets: ReadonlySet<number>): void {
-    for (const fd of openDescriptors()) {
+  #closeOthers(targets: ReadonlySet<number>, highest: number): void {
+    const first = highest + 1;
+    const closesFrom = hasCloseFrom();
+    const open = closesFrom ? Array.from({ length: highest - 2 }, (_, i) => i + 3) : openDescriptors();
+    for (const fd of open) {
       if (fd > 2 && !targets.has(fd) && isCloexec(fd) === false) {
         demand(
           "posix_spawn_file_actions_addclose",
@@ -139,6 +144,13 @@ class FileActions {
           `of ${fd}`,
         );
       }
+    }
+    if (closesFrom) {
+      demand(
+        "posix_spawn_file_actions_addclosefrom_np",
+        linuxLibc.posix_spawn_file_actions_addclosefrom_np(this.bytes, first),
+        `from ${first} on`,
+      );
     }
   }
 
@@ -148,6 +160,31 @@ class FileActions {
     keepAlive(this.#texts);
   }
 }
+
+let closeFrom: boolean | undefined;
+
+/** Whether libc closes all descriptors of the child by one action: glibc since 2.34. Elsewhere the parent looks which are open. */
+function hasCloseFrom(): boolean {
+  return closeFrom ??= osName === "linux" && !fallbacksForced() &&
+    symbolAddress(libraries(), "posix_spawn_file_actions_addclosefrom_np") !== null;
+}
+
+/**
+ * What the first {@linkcode spawn} would bind, 3 to 5 ms on Deno in all, in pieces: a caller whose loop must not stall runs them one by one
+ * beforehand.
+ */
+export const spawnPreparation: readonly (() => unknown)[] = [
+  () => libc.posix_spawn,
+  hasCloseFrom,
+  () => closeFrom === true && linuxLibc.posix_spawn_file_actions_addclosefrom_np,
+  () => libc.posix_spawn_file_actions_adddup2,
+  () => new FileActions().destroy(),
+  () => {
+    const attributes = new Attributes();
+    attributes.set({});
+    attributes.destroy();
+  },
+];
 
 /** A table of more descriptors than this is not looked through. */
 const MOST_DESCRIPTORS = 65536;
@@ -176,7 +213,9 @@ class Attributes {
     demand("posix_spawnattr_init", libc.posix_spawnattr_init(this.bytes));
   }
 
-  set({ processGroup = false, resetSignals = true }: SpawnOptions): void {
+  set(
+    { processGroup = false, resetSignals = true }: Pick<SpawnOptions, "processGroup" | "resetSignals">,
+  ): void {
     let flags = 0;
     if (processGroup) {
       flags |= constants.POSIX_SPAWN_SETPGROUP;

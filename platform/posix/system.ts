@@ -66,9 +66,14 @@ export const scriptEnvironment: Record<string, string | undefined> | null = onDe
   ? null
   : runtime.process?.env ?? null;
 
+type LinuxConstants = typeof linux.constants & typeof linux.constantsByArchitecture["x86_64"];
+
 /** Constants that both systems have, with this system's values. */
-export const constants: Record<keyof typeof linux.constants & keyof typeof darwin.constants, number> =
-  osName === "darwin" ? darwin.constants : linux.constants;
+export const constants: Record<keyof LinuxConstants & keyof typeof darwin.constants, number> =
+  osName === "darwin" ? darwin.constants : {
+    ...linux.constants,
+    ...linux.constantsByArchitecture[architecture === "aarch64" ? "aarch64" : "x86_64"],
+  };
 
 /** Names of the signals that both systems have. */
 export type SignalName = Extract<keyof typeof linux.signals, keyof typeof darwin.signals>;
@@ -118,6 +123,8 @@ useErrnoNames((errno) => {
   return undefined;
 });
 
+const inode64 = osName === "darwin" && architecture === "x86_64" ? "$INODE64" : "";
+
 const posixSymbols = {
   // pid_t getpid(void);
   getpid: { parameters: [], result: "i32" },
@@ -153,6 +160,16 @@ const posixSymbols = {
   unlink: { parameters: ["buffer"], result: "i32" },
   // int open(const char *path, int oflag, ...);
   open: { parameters: ["buffer", "i32", "u32"], result: "i32", fixed: 2 },
+  // int openat(int fd, const char *path, int oflag, ...);
+  openat: { parameters: ["i32", "buffer", "i32", "u32"], result: "i32", fixed: 3 },
+  // int unlinkat(int fd, const char *path, int flag);
+  unlinkat: { parameters: ["i32", "buffer", "i32"], result: "i32" },
+  // DIR *fdopendir(int fd);  Darwin on x86-64 kept the plain names for the struct with 32-bit inodes
+  fdopendir: { name: `fdopendir${inode64}`, parameters: ["i32"], result: "address" },
+  // int readdir_r(DIR *restrict dirp, struct dirent *restrict entry, struct dirent **restrict result);
+  readdir_r: { name: `readdir_r${inode64}`, parameters: ["address", "buffer", "buffer"], result: "i32" },
+  // int closedir(DIR *dirp);
+  closedir: { parameters: ["address"], result: "i32" },
   // int close(int fildes);
   close: { parameters: ["i32"], result: "i32" },
   // ssize_t read(int fildes, void *buf, size_t nbyte);

@@ -26,6 +26,7 @@ export interface DenoListener {
 /** A connection of Deno's own. */
 export interface DenoConnection {
   read(buffer: Uint8Array): Promise<number | null>;
+  write(bytes: Uint8Array): Promise<number>;
   close(): void;
   ref(): void;
   unref(): void;
@@ -44,12 +45,18 @@ export interface BunSocket {
   ref(): void;
   unref(): void;
   terminate(): void;
+  pause(): void;
+  resume(): void;
+  /** How many bytes were taken; -1 when it is closed. */
+  write(bytes: Uint8Array): number;
 }
 
 /** What Bun calls when something happens on a socket. */
 export interface BunSocketHandlers {
   data(socket: BunSocket, data: Uint8Array): void;
   open(socket: BunSocket): void;
+  /** There is room for more. */
+  drain?(socket: BunSocket): void;
   close(socket: BunSocket): void;
   error(socket: BunSocket, error: unknown): void;
 }

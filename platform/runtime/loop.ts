@@ -55,6 +55,14 @@ export interface Doorbell {
   readonly info: number;
   /** Watches for the end of a child. */
   watch(onClose: () => void): Sentinel;
+  /**
+   * Two connected sockets, one of them in this agent's loop; only where the loop can have it so. `connection` gives also what the other end sent
+   * before it was taken over, and null when the bell is closed first.
+   */
+  connect?(): {
+    readonly childFd: number;
+    readonly connection: Promise<{ connection: DenoConnection; rest: Uint8Array } | null>;
+  };
   close(): void;
 }
 
@@ -63,6 +71,7 @@ const ONE = new Uint8Array([1]);
 const MOST_CONNECTIONS = 2048;
 const HELLO_RING = 0x52;
 const HELLO_SENTINEL = 0x53;
+const HELLO_STREAM = 0x54;
 const HELLO_BYTES = 21;
 
 /**
@@ -103,6 +112,10 @@ class StreamDoorbell implements Doorbell {
     number,
     { onClose: () => void; refs: boolean; connection: DenoConnection | undefined }
   >();
+  readonly #streams = new Map<
+    number,
+    (opened: { connection: DenoConnection; rest: Uint8Array } | null) => void
+  >();
   #nextId = 1;
   #unaccepted = 0;
   #closed = false;
@@ -136,6 +149,7 @@ class StreamDoorbell implements Doorbell {
     this.#connections.add(connection);
     const buffer = new Uint8Array(64);
     let onClose: (() => void) | undefined;
+    let taken = false;
     try {
       let have = 0;
       while (have < HELLO_BYTES) {
@@ -144,8 +158,15 @@ class StreamDoorbell implements Doorbell {
         have += n;
       }
       for (let i = 0; i < 16; i++) if (buffer[1 + i] !== this.#nonce[i]) return;
+      const id = new DataView(buffer.buffer).getUint32(17, true);
+      if (buffer[0] === HELLO_STREAM) {
+        if (--this.#unaccepted === 0) this.#listener.unref();
+        const take = this.#streams.get(id);
+        if (take === undefined || !this.#streams.delete(id)) return;
+        taken = true;
+        return take({ connection, rest: buffer.subarray(HELLO_BYTES, have) });
+      }
       if (buffer[0] === HELLO_SENTINEL) {
-        const id = new DataView(buffer.buffer).getUint32(17, true);
         const sentinel = this.#sentinels.get(id);
         if (sentinel === undefined) {
           // Closed before it came here.
@@ -168,7 +189,7 @@ class StreamDoorbell implements Doorbell {
     } finally {
       this.#connections.delete(connection);
       try {
-        connection.close();
+        if (!taken) connection.close();
       } catch { /* closed already */ }
       onClose?.();
     }
@@ -178,17 +199,13 @@ class StreamDoorbell implements Doorbell {
     const id = this.#nextId++;
     const entry = { onClose, refs: true, connection: undefined as DenoConnection | undefined };
     this.#sentinels.set(id, entry);
-    const fd = streamSocket();
-    const failed = connectUnix(fd, unixAddress(this.#name, abstractNamesSupported()));
-    if (failed < 0 || sendFd(fd, hello(HELLO_SENTINEL, this.#nonce, id)) !== HELLO_BYTES) {
-      closeFd(fd);
+    let fd: number;
+    try {
+      fd = this.#dial(HELLO_SENTINEL, id);
+    } catch (error) {
       this.#sentinels.delete(id);
-      throw new Error(
-        `Cannot watch a child: this agent's own doorbell did not take a connection (errno ${-failed}); too many processes are being started at once`,
-      );
+      throw error;
     }
-    // Until the connection is accepted, the listener keeps the loop alive in its place.
-    if (this.#unaccepted++ === 0) this.#listener.ref();
     return {
       childFd: fd,
       ref: () => {
@@ -208,8 +225,34 @@ class StreamDoorbell implements Doorbell {
     };
   }
 
+  connect(): ReturnType<NonNullable<Doorbell["connect"]>> {
+    const id = this.#nextId++;
+    const { promise, resolve } = Promise.withResolvers<
+      { connection: DenoConnection; rest: Uint8Array } | null
+    >();
+    const childFd = this.#dial(HELLO_STREAM, id);
+    this.#streams.set(id, resolve);
+    return { childFd, connection: promise };
+  }
+
+  /** A connection to this bell itself. Until it is accepted, the listener keeps the loop alive in its place. */
+  #dial(kind: number, id: number): number {
+    const fd = streamSocket();
+    const failed = connectUnix(fd, unixAddress(this.#name, abstractNamesSupported()));
+    if (failed < 0 || sendFd(fd, hello(kind, this.#nonce, id)) !== HELLO_BYTES) {
+      closeFd(fd);
+      throw new Error(
+        `Cannot watch a child: this agent's own doorbell did not take a connection (errno ${-failed}); too many processes are being started at once`,
+      );
+    }
+    if (this.#unaccepted++ === 0) this.#listener.ref();
+    return fd;
+  }
+
   close(): void {
     this.#closed = true;
+    for (const take of this.#streams.values()) take(null);
+    this.#streams.clear();
     this.#listener.close();
     for (const connection of this.#connections) {
       try {

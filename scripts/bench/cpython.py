@@ -16,6 +16,53 @@ def produce(queue, count):
         queue.put(i)
 
 
+def produce_when_told(queue, go, count, size):
+    queue.put("ready")
+    go.get()
+    large = bytes(size)
+    for i in range(count):
+        queue.put(i if size == 0 else large)
+
+
+def echo(there, back, count):
+    for _ in range(count):
+        back.put(there.get())
+
+
+def channel_rate(producers, count, size):
+    queue, go = mp.Queue(4 if size else 0), mp.Queue()
+    each = -(-count // producers)
+    children = [mp.Process(target=produce_when_told, args=(queue, go, each, size)) for _ in range(producers)]
+    for child in children:
+        child.start()
+    for _ in children:
+        queue.get()
+    for _ in children:
+        go.put("go")
+    start = time.perf_counter()
+    for _ in range(each * producers):
+        queue.get()
+    rate = each * producers / (time.perf_counter() - start)
+    for child in children:
+        child.join()
+    return rate
+
+
+def channel_trip(count):
+    there, back = mp.Queue(), mp.Queue()
+    child = mp.Process(target=echo, args=(there, back, count + 1))
+    child.start()
+    there.put(0)
+    back.get()
+    start = time.perf_counter()
+    for i in range(count):
+        there.put(i)
+        back.get()
+    trip = (time.perf_counter() - start) / count * 1e6
+    child.join()
+    return trip
+
+
 def nothing():
     pass
 
@@ -56,6 +103,13 @@ def main():
         queue.get()
     out["queue"] = (count - 1) / (time.perf_counter() - start)
     child.join()
+
+    out["channels"] = {
+        "one": channel_rate(1, int(40_000 * scale), 0),
+        "four": channel_rate(4, int(40_000 * scale), 0),
+        "large": channel_rate(1, int(200 * scale), 1 << 20),
+        "trip": channel_trip(int(4000 * scale)),
+    }
 
     times = []
     for _ in range(5):

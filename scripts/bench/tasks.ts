@@ -18,6 +18,24 @@ export const produce = task(import.meta, async function produce(queue: Queue<num
   for (let i = 0; i < count; i++) await queue.put(i);
 });
 
+/** Puts numbers, or arrays of so many bytes, once told. */
+export const produceWhenTold = task(
+  import.meta,
+  async function produceWhenTold(queue: Queue<unknown>, go: Queue<string>, count: number, bytes: number) {
+    await queue.put("ready");
+    await go.get();
+    const large = new Uint8Array(bytes);
+    for (let i = 0; i < count; i++) await queue.put(bytes === 0 ? i : large);
+  },
+);
+
+export const echo = task(
+  import.meta,
+  async function echo(there: Queue<number>, back: Queue<number>, count: number) {
+    for (let i = 0; i < count; i++) await back.put(await there.get());
+  },
+);
+
 export const nothing = task(import.meta, function nothing() {});
 
 /** What {@linkcode contend} uses: this module's objects, or ones of its own process. */

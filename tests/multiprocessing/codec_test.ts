@@ -513,6 +513,23 @@ describe("codec: handles", () => {
     assertSame([got.a, got.list[0]], [{ block: 4294967295 }, { block: 1 }]);
   });
 
+  it("have a name where they live outside the session, and then are in no list", () => {
+    for (const name of ["/jobs", "/größe".repeat(40), "/任务"]) {
+      const thing = { [kHandle]: () => ({ kind: 7, name }) };
+      const encoded = encode([thing, { thing, after: "x" }]);
+      assertEquals(encoded.handles.length, 0);
+      const memory = new Uint8Array(encoded.byteLength);
+      encoded.writeTo(memory, 0);
+      const calls: unknown[] = [];
+      const [one, { thing: two, after }] = decode(memory, 0, memory.length, (...call) => {
+        calls.push(call);
+        return {};
+      }) as [object, { thing: object; after: string }];
+      assert(one === two);
+      assertEquals([calls, after], [[[7, 0, 0, name]], "x"]);
+    }
+  });
+
   it("are none for other values, in one shared list", () => {
     const first = encode({}).handles;
     assertEquals(first.length, 0);

@@ -9,12 +9,23 @@ import { Condition, Lock, Process, Queue, session } from "../../multiprocessing/
 import { CRASH_POINTS } from "../../multiprocessing/core/crash.ts";
 import { current } from "../../multiprocessing/core/session.ts";
 import { killProcess, signals } from "../../platform/mod.ts";
-import { carryStopped, carryTwice } from "../fixtures/crash_tasks.ts";
+import { carryStopped, carryTwice, leaveTaker } from "../fixtures/crash_tasks.ts";
 import { isMeetingPoint, startMeeting } from "../fixtures/meeting.ts";
-import { dieNotified } from "../fixtures/meeting_tasks.ts";
+import { dieNotified, leaveDying, waitFor } from "../fixtures/meeting_tasks.ts";
 import { journals, startChurn } from "../fixtures/survivor.ts";
 import { nothing } from "../fixtures/tasks.ts";
-import { backTo, command, Program, STALL_MS, state, thisRuntime, timed, use, within } from "./support.ts";
+import {
+  backTo,
+  command,
+  pause,
+  Program,
+  STALL_MS,
+  state,
+  thisRuntime,
+  timed,
+  use,
+  within,
+} from "./support.ts";
 
 /** A session of its own, whose first process is killed. */
 function orphaning(...args: string[]): Program {
@@ -74,6 +85,20 @@ describe("the session's first process killed in a meeting at", () => {
   }
 });
 
+describe("an item", () => {
+  timed("is taken again though who took it was killed, and its parent was, too", 30_000, async () => {
+    const queue = new Queue<Uint8Array>();
+    const ready = new Queue<string>();
+    const child = await new Process({ target: leaveTaker, args: [queue, ready] }).start();
+    for (let i = 0; i < 2; i++) await ready.get({ timeout: STALL_MS });
+    assertEquals(await child.join({ timeout: STALL_MS }), -9);
+    assert(queue.tryPut(new Uint8Array(2000)));
+    await pause(200);
+    assertEquals((await queue.get({ timeout: STALL_MS })).length, 2000);
+    for (const each of [queue, ready]) each[Symbol.dispose]();
+  });
+});
+
 describe("a notification", () => {
   timed("of the session's first process, killed, goes to who waits", 40_000, async () => {
     await using root = orphaning();
@@ -93,6 +118,39 @@ describe("a notification", () => {
     await second;
     for (const each of [condition, ready]) each[Symbol.dispose]();
     await backTo(before);
+  });
+
+  timed("goes to the next also when it is killed before it has the lock back", 30_000, async () => {
+    const before = use();
+    const condition = new Condition();
+    const ready = new Queue<string>();
+    const child = await new Process({ target: waitFor, args: [condition, ready] }).start();
+    await ready.get({ timeout: STALL_MS });
+    const second = condition.run(() => condition.wait({ timeout: STALL_MS }));
+    await within(STALL_MS, "both", () => / waiters=2/.test(String(condition)));
+    {
+      using _guard = await condition.acquire();
+      condition.notify();
+      await pause(200);
+      child.kill();
+      assertEquals(await child.join({ timeout: STALL_MS }), -9);
+    }
+    await second;
+    for (const each of [condition, ready]) each[Symbol.dispose]();
+    await backTo(before);
+  });
+
+  timed("goes to the next also when its parent is dead, and nobody reaps it", 30_000, async () => {
+    const condition = new Condition();
+    const ready = new Queue<string>();
+    const child = await new Process({ target: leaveDying, args: [condition, ready] }).start();
+    for (let i = 0; i < 2; i++) await ready.get({ timeout: STALL_MS });
+    assertEquals(await child.join({ timeout: STALL_MS }), -9);
+    const second = condition.run(() => condition.wait({ timeout: STALL_MS }));
+    await within(STALL_MS, "both", () => / waiters=2/.test(String(condition)));
+    await condition.run(() => condition.notify());
+    await second;
+    for (const each of [condition, ready]) each[Symbol.dispose]();
   });
 });
 

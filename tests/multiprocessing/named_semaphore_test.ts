@@ -1,5 +1,12 @@
 /** Named semaphores: names and errors, waits of one agent, and peers in other languages. */
-import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertInstanceOf,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import { afterAll, describe, it } from "@std/testing/bdd";
 import { spawnSync } from "node:child_process";
 import { existsSync, statSync } from "node:fs";
@@ -16,7 +23,7 @@ import {
   TimeoutError,
 } from "../../multiprocessing/mod.ts";
 import { SystemError } from "../../platform/mod.ts";
-import { echo } from "../fixtures/tasks.ts";
+import { answer } from "../fixtures/tasks.ts";
 import { each, languages, removePeers } from "./foreign_peers.ts";
 import {
   command,
@@ -159,13 +166,35 @@ describe("NamedSemaphore", () => {
     assertEquals(run.status, 0, run.stderr);
   });
 
-  it("cannot be sent, and says what to send instead", async () => {
+  it("may be sent: the receiver opens the same one", async () => {
     using semaphore = make();
-    using queue = new Queue<unknown>();
-    const cure = "send its name";
-    await assertRejects(() => queue.put({ deep: [semaphore] }), TypeError, cure);
-    const process = new Process({ target: echo, args: [semaphore as never, queue] });
-    await assertRejects(() => process.start(), TypeError, cure);
+    using queue = new Queue<{ deep: NamedSemaphore[] }>();
+    await queue.put({ deep: [semaphore, semaphore] });
+    const { deep } = await queue.get({ timeout: STALL_MS });
+    assertEquals([deep[0] === deep[1], deep[0] === semaphore, deep[0].name], [true, false, semaphore.name]);
+    semaphore.release(2);
+    assertEquals([deep[0].tryAcquire(), deep[0].tryAcquire(), deep[0].tryAcquire()], [true, true, false]);
+    deep[0].close();
+    await assertRejects(() => queue.put({ deep }), TypeError, "was closed");
+
+    using back = new Queue<NamedSemaphore>();
+    const child = await new Process({ target: answer, args: [semaphore, back] }).start();
+    using again = await back.get({ timeout: STALL_MS });
+    again.release();
+    assertEquals(await child.join({ timeout: STALL_MS }), 0);
+    assertEquals(semaphore.tryAcquire(), false);
+  });
+
+  it("that was unlinked after it was sent is refused by the receiver, by name", async () => {
+    const semaphore = make();
+    using queue = new Queue<NamedSemaphore | string>();
+    await queue.put(semaphore);
+    await queue.put("next");
+    semaphore.unlink();
+    const error = await assertRejects(() => queue.get({ timeout: STALL_MS }), TypeError, semaphore.name);
+    assertStringIncludes(error.message, "unlinked");
+    assertEquals(await queue.get({ timeout: STALL_MS }), "next");
+    semaphore.close();
   });
 
   it("waits of one agent are served in order, whichever handle they are of", async () => {
@@ -380,6 +409,22 @@ describe("NamedSemaphore with a peer", () => {
       await Promise.all(waits);
     }
     assertEquals([taken, semaphore.getValue()], [POSTS, 0]);
+  });
+
+  const [, c] = languages;
+  it("gets a permit that two C programs never leave free", { ignore: c.command === null }, async () => {
+    using semaphore = make(1);
+    const [file, ...args] = c.command!;
+    await using one = new Program([file, [...args, "hog", semaphore.name]]);
+    await using two = new Program([file, [...args, "hog", semaphore.name]]);
+    for (const peer of [one, two]) assertEquals(await peer.line(), "ready");
+    for (let i = 0; i < 5; i++) {
+      await semaphore.acquire(LIMIT);
+      semaphore.release();
+    }
+    for (const peer of [one, two]) peer.child.stdin!.end();
+    for (const peer of [one, two]) assertEquals(await peer.exited, 0);
+    assertEquals(semaphore.getValue(), 1);
   });
 
   each("a killed peer keeps the permit that it had, and no other", async (program) => {

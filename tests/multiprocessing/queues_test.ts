@@ -11,6 +11,21 @@ import {
   ShutDown,
   TimeoutError,
 } from "../../multiprocessing/mod.ts";
+import { Consumer } from "../../multiprocessing/core/lanes.ts";
+import {
+  CLAIMED,
+  COMMITTED,
+  LN_NEXT,
+  LN_READ_RING,
+  N_HAZARD,
+  N_HAZARD_LANE,
+  Q_LANES,
+  RING_HEADER_UNITS,
+  STATE_TOKEN_SHIFT,
+} from "../../multiprocessing/core/layout.ts";
+import type { Held } from "../../multiprocessing/core/references.ts";
+import { current } from "../../multiprocessing/core/session.ts";
+import { putAndStay } from "../fixtures/queue_tasks.ts";
 import { consume, echo, produce, useHandles } from "../fixtures/tasks.ts";
 
 const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
@@ -102,6 +117,17 @@ describe("Queue", () => {
     await queue.get();
     for (let i = 0; i < 3; i++) assert(queue.tryPut(new Uint8Array(200)));
     assertEquals(queue.tryPut(new Uint8Array(600)), false);
+  });
+
+  it("waits asleep while there is some room, and not enough", async () => {
+    using queue = new Queue<Uint8Array>({ maxBytes: 1000 });
+    assert(queue.tryPut(new Uint8Array(500)));
+    const larger = queue.put(new Uint8Array(600));
+    const smaller = queue.put(new Uint8Array(10));
+    await turn();
+    assertEquals((await queue.get()).length, 500);
+    await Promise.all([larger, smaller]);
+    assertEquals([(await queue.get()).length, (await queue.get()).length], [600, 10]);
   });
 
   it("says that it is empty, full or timed out by errors that are TimeoutErrors", async () => {
@@ -208,6 +234,33 @@ describe("Queue", () => {
     }
     assertEquals(new Set(got.flat().map(([who, i]) => who * 1000 + i)).size, 3000);
     assertEquals(got.flat().length, 3000);
+  });
+
+  it("keeps the record that is read from being overwritten, whatever it saw in other lanes", async () => {
+    using queue = new Queue<string>();
+    using ready = new Queue<string>();
+    await using _child = await new Process({ target: putAndStay, args: [queue, ready] }).start();
+    await ready.get({ timeout: 20_000 });
+    await queue.put("in the newest lane");
+    const { block, held } = queue as unknown as { block: number; held: Held };
+    const session = current();
+    const m = session.arena.i32;
+    const newest = m[block + Q_LANES];
+    const childs = m[newest + LN_NEXT];
+    assert(childs !== 0);
+    // As if another consumer were at the child's record: there is nothing to take in that lane, but to look at.
+    const record = m[childs + LN_READ_RING] + RING_HEADER_UNITS * 4;
+    assertEquals(
+      Atomics.exchange(m, record, (session.token << STATE_TOKEN_SHIFT) | CLAIMED),
+      COMMITTED,
+    );
+    let kept: number[] = [];
+    new Consumer(session, block, held.node).take(() => {
+      kept = [m[held.node + N_HAZARD_LANE], m[held.node + N_HAZARD] & 1];
+    });
+    assertEquals(kept, [newest, 1]);
+    Atomics.store(m, record, COMMITTED);
+    assertEquals(await queue.get(), "in the child's lane");
   });
 
   it("carries live handles to a child and back", async () => {

@@ -230,6 +230,15 @@ describe("SharedMemory", () => {
     assertThrows(() => send(memory), TypeError, "disposed");
   });
 
+  it("stays mapped for a buffer that was transferred", () => {
+    const memory = new SharedMemory({ create: true, size: 4096 });
+    memory.unlink();
+    const moved = new Uint8Array(memory.buffer.transfer());
+    memory.close();
+    moved[4095] = 5;
+    assertEquals(moved[4095], 5);
+  });
+
   timed("is kept by a view whose handle was dropped, and unmapped with the last view", 30_000, async () => {
     const mappings = async (): Promise<number> => {
       const { readFile } = await import("node:fs/promises");

@@ -8,6 +8,7 @@ import {
   Condition,
   Empty,
   Event,
+  Full,
   Lock,
   Process,
   Queue,
@@ -19,6 +20,7 @@ import { CRASH_POINTS } from "../../multiprocessing/core/crash.ts";
 import { killProcess, signals } from "../../platform/mod.ts";
 import { isMeetingPoint, startMeeting } from "../fixtures/meeting.ts";
 import { journals, startChurn } from "../fixtures/survivor.ts";
+import { getStopped, putStopped } from "../fixtures/crash_tasks.ts";
 import { holdThenRelease } from "../fixtures/tasks.ts";
 import { backTo, pause, STALL_MS, state, timed, use, within } from "./support.ts";
 
@@ -36,7 +38,7 @@ describe("stopped at", () => {
     timed(point, 60_000, async () => {
       const before = use();
       const { survivor, child } = await startChurn(point, 1, "stop", 40);
-      const { lock, semaphore, work, results } = survivor.shared;
+      const { lock, semaphore, work, results, jobs } = survivor.shared;
       try {
         await within(40_000, "the stop", () => child.exitCode !== null || state(child.pid!) === "T");
         assertEquals(child.exitCode, null, "the crash point was not reached");
@@ -55,6 +57,11 @@ describe("stopped at", () => {
           });
           const filler = new Uint8Array(100).fill(survivor.sent);
           atOnce("tryPut", () => assert(work.tryPut([survivor.sent++, null, filler])));
+          atOnce("tryPut, tryLease, nack and ack", () => {
+            survivor.putJob();
+            jobs.tryLease()!.nack();
+            assert(survivor.doJob());
+          });
         }
         // Time-outs and aborts hold, whatever the stopped process is in the middle of.
         let started = performance.now();
@@ -160,6 +167,44 @@ describe("a stopped process", () => {
     const guard = await waiting;
     assertEquals(guard.abandoned, false);
     guard.release();
+    assertEquals(await child.join({ timeout: STALL_MS }), 0);
+  });
+
+  for (const end of ["goes on", "is killed"] as const) {
+    timed(
+      `that is about to put has others wait asleep for the last place, until it ${end}`,
+      30_000,
+      async () => {
+        using queue = new Queue<string>({ maxSize: 1 });
+        using ready = new Queue<string>();
+        await using child = await new Process({ target: putStopped, args: [queue, ready] }).start();
+        await ready.get({ timeout: STALL_MS });
+        await within(STALL_MS, "the stop", () => state(child.pid!) === "T");
+        await assertRejects(() => queue.put("too late", { timeout: 150 }), Full);
+        const ours = queue.put("ours", { timeout: STALL_MS });
+        await pause(0);
+        killProcess(child.pid!, end === "is killed" ? signals.SIGKILL : signals.SIGCONT);
+        if (end === "goes on") assertEquals(await queue.get({ timeout: STALL_MS }), "theirs");
+        await ours;
+        assertEquals(await queue.get({ timeout: STALL_MS }), "ours");
+        assertEquals(await child.join({ timeout: STALL_MS }), end === "is killed" ? -9 : 0);
+      },
+    );
+  }
+
+  timed("that takes an item leaves room for two once it and a later one are taken", 30_000, async () => {
+    using queue = new Queue<Uint8Array>({ maxSize: 2 });
+    using ready = new Queue<string>();
+    using go = new Queue<string>();
+    for (const size of [2000, 3]) assert(queue.tryPut(new Uint8Array(size)));
+    await using child = await new Process({ target: getStopped, args: [queue, ready, go] }).start();
+    await within(STALL_MS, "the stop", () => state(child.pid!) === "T");
+    assertEquals(queue.tryGet()?.value.length, 3);
+    killProcess(child.pid!, signals.SIGCONT);
+    assertEquals(await ready.get({ timeout: STALL_MS }), "taken");
+    assertEquals(queue.qsize(), 0);
+    for (const size of [4, 5]) assert(queue.tryPut(new Uint8Array(size)));
+    await go.put("end");
     assertEquals(await child.join({ timeout: STALL_MS }), 0);
   });
 });

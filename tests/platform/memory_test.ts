@@ -11,7 +11,6 @@ import {
   openFile,
   openNamedMemory,
   openOf,
-  openSharedPath,
   osName,
   pageSize,
   processId,
@@ -148,16 +147,20 @@ describe("platform: shared memory", () => {
       closeFd(fd);
       return;
     }
-    const other = openSharedPath(path);
+    const other = openOf(processId(), fd, path);
     assertEquals(sharedPath(other), path);
     assertEquals(fileIdentity(other), fileIdentity(fd));
     closeFd(other);
     assertEquals(sharedPath(other), null);
-    removeShared(path);
-    removeShared(path);
-    assertEquals(codeOf(() => openSharedPath(path)), "ENOENT");
-    assertEquals(codeOf(() => openFile(path.slice(0, path.lastIndexOf("/")))), "ENOENT");
+    assertEquals(removeShared(path), false, "removed while it was open");
+    const again = reopen(fd);
     closeFd(fd);
+    assertEquals(removeShared(path), false, "removed while it was open");
+    closeFd(again);
+    assertEquals(removeShared(path), true);
+    assertEquals(removeShared(path), true);
+    assertEquals(codeOf(() => openOf(processId(), fd, path)), "ENOENT");
+    assertEquals(codeOf(() => openFile(path.slice(0, path.lastIndexOf("/")))), "ENOENT");
   });
 
   it("with a name has its size at once and its pages piece by piece", () => {

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
+import { rmSync } from "node:fs";
 import {
   abstractNamesSupported,
   acceptUnix,
@@ -15,7 +16,6 @@ import {
   privateFolder,
   processId,
   receiveFd,
-  removeShared,
   sendFd,
   sendTo,
   socketPair,
@@ -30,8 +30,8 @@ function withNames(test: (address: (name: string) => Uint8Array) => void): void 
   try {
     test((name) => unixAddress(`${folder}/${name}`, false));
   } finally {
-    // A bound path stays behind until somebody unlinks it: the last one takes the folder along.
-    for (const name of ["größe", "listener"]) removeShared(`${folder}/${name}`);
+    // A bound path stays behind until somebody unlinks it.
+    rmSync(folder, { recursive: true });
   }
   if (abstractNamesSupported()) test((name) => unixAddress(`geventmp-test-${processId()}-${name}`, true));
 }
