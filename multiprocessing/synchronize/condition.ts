@@ -33,8 +33,6 @@ import { type Guard, kRelock, type Relockable } from "./guard.ts";
 import { Lock } from "./lock.ts";
 import { RLock } from "./rlock.ts";
 
-const CHECK_MS = 90;
-
 /** A call that waits, as a scan of the nodes finds it. */
 interface Waiting {
   readonly at: number;
@@ -61,19 +59,6 @@ class ConditionCore implements CallRules {
     this.session = session;
     this.block = block;
     this.#m = session.arena.i32;
-  }
-
-  /** Reaps those who were woken and died: nobody else may look at them, and what they were notified of is for who waits. */
-  check(isDead: (token: number) => boolean): void {
-    // Once for all calls of this agent.
-    if (now() - this.#checked < CHECK_MS) return;
-    this.#checked = now();
-    const m = this.#m;
-    for (const c = new NodeCursor(m).start(this.block, CALL_NODES); c.next();) {
-      if ((Atomics.load(m, c.at + N_CHANNEL) & 3) !== CALL_WOKEN) continue;
-      const holder = Atomics.load(m, c.at + N_HOLDER);
-      if (holder > 0 && isDead(holder)) this.session.agents.reap(holder);
-    }
   }
 
   leave(call: Call): boolean {
