@@ -9,9 +9,12 @@
 import type { Block } from "./arena.ts";
 import { clearTimeout, now, setTimeout } from "./clock.ts";
 import { crashPoint } from "./crash.ts";
-import { CALL_WAITING, N_CHANNEL, N_HOLDER, O_TICKET } from "./layout.ts";
+import { CALL_WAITING, N_CHANNEL, N_HOLDER, N_SYNC, O_TICKET } from "./layout.ts";
 import type { Session } from "./session.ts";
 import { NOTHING, type Standing, type WaitOptions } from "./waits.ts";
+
+/** Who waits looks by itself every 100 ms; the calls of one agent do so at about the same time, and once is enough. */
+export const CHECK_MS = 90;
 
 /** What the object of a call does for it. */
 export interface CallRules {
@@ -32,13 +35,14 @@ export class Call implements Standing {
   readonly #m: Int32Array;
   #settle: ((reason: unknown) => void) | undefined;
 
-  /** Claims a node. The caller's handle holds the block. */
-  constructor(session: Session, block: Block, rules: CallRules) {
+  /** Claims a node. The caller's handle holds the block. @param sync whether it will be waited for by {@linkcode waitSync} */
+  constructor(session: Session, block: Block, rules: CallRules, sync = false) {
     this.block = block;
     this.#session = session;
     this.#rules = rules;
     this.#m = session.arena.i32;
     this.node = session.references.claimAnother(block);
+    this.#m[this.node + N_SYNC] = sync ? 1 : 0;
     session.waits.hold(block);
     crashPoint("call.claimed");
   }
@@ -107,7 +111,7 @@ export class Call implements Standing {
     const { waits, agents } = this.#session;
     let looked = now();
     const state = waits.parkUntil(() => {
-      if (now() - looked > 90) {
+      if (now() - looked > CHECK_MS) {
         looked = now();
         this.#rules.check?.((token) => agents.isDead(token));
       }

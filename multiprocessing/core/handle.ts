@@ -131,6 +131,21 @@ export abstract class Handle implements Disposable {
     return this.#reference.released || this.#session.closed;
   }
 
+  /** Whether the agent still has the object, through this handle or another: what the agent took through it, it still has then. @ignore */
+  get isReferenced(): boolean {
+    return this.held.count > 0 && !this.session.closed;
+  }
+
+  /** Keeps the agent's reference though the handle may be disposed, until {@linkcode letGo}. @ignore */
+  protected keep(): void {
+    this.held.count++;
+  }
+
+  /** @ignore */
+  protected letGo(): void {
+    if (!this.session.closed) this.session.references.release(this.block);
+  }
+
   /** @ignore */
   protected checkLive(what: string): void {
     if (this.#reference.released) {

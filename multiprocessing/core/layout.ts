@@ -266,6 +266,9 @@ export function nodesOf(kind: number): Nodes | null {
 //          CALL_WOKEN, CALL_REFUSED -> 0         the call's agent, once it knows; a condition's call once it has the lock back
 //          CALL_WOKEN -> CALL_WAITING            condition: the call's agent, before it blocks its thread, after it has notified another
 //          a dead agent's CALL_WOKEN -> 0        condition: the reaper, after it has notified another
+//
+// SYNC: whether the call blocks its thread: that is then marked held, and can go on all the same, by this call alone. Written before CHANNEL is.
+export const N_SYNC = N_CHANNEL2;
 export const CALL_WAITING = 1;
 export const CALL_WOKEN = 2;
 export const CALL_REFUSED = 3;

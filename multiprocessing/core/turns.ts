@@ -16,9 +16,13 @@ let left = UNWATCHED;
 let turn: Promise<void> | undefined;
 let since = 0;
 
-/** Counts a wait that was over at once. Whether it should take a turn of the loop, by {@linkcode afterTurn}. */
-export function isDue(): boolean {
-  return --left <= 0 && look();
+/**
+ * Counts a wait that was over at once. Whether it should take a turn of the loop, by {@linkcode afterTurn}.
+ *
+ * @param weight how many such waits take as long as what is counted
+ */
+export function isDue(weight = 1): boolean {
+  return (left -= weight) <= 0 && look();
 }
 
 function look(): boolean {

@@ -24,6 +24,8 @@ import { agentAt, type Agents } from "./agents.ts";
 import { clearTimeout, now, queueMicrotask, section, setTimeout, sharedTime } from "./clock.ts";
 import { crashPoint } from "./crash.ts";
 import type { Holder } from "./holders.ts";
+import { afterTurn, isDue } from "./turns.ts";
+import { timers } from "../../platform/runtime/timers.ts";
 import {
   A_BELL,
   A_HELD,
@@ -95,6 +97,11 @@ const SYNC_SLICE_MS = 50;
 /** Waiters settled in one turn of the loop, which takes about 0.2 ms. */
 const SERVED_AT_ONCE = 256;
 
+/** The same for calls: their code goes on to take the condition's lock back, which is more. */
+const CALLS_AT_ONCE = 64;
+/** A wake-up of this agent by itself and what it leads to, as a multiple of a wait that is over at once. */
+const WAKE_WEIGHT = 32;
+
 /** What of this agent waits for a block: a list of waiters, or a call. */
 export interface Standing {
   readonly block: Block;
@@ -123,19 +130,58 @@ interface Waiter<T> {
   next: Waiter<T> | undefined;
 }
 
-/** Checks a wait's options and returns its time-out in milliseconds: Infinity, or 0 for "try once". */
+/**
+ * Checks a wait's options, all of them, before anything is changed, and returns its time-out in milliseconds: Infinity, or 0 for "try once".
+ *
+ * @throws {TypeError} an option is of a wrong type
+ * @throws the signal's reason, if it is aborted
+ */
 export function checkWait(w: WaitOptions): number {
-  const { timeout, signal } = w;
-  if (signal?.aborted) throw signal.reason;
-  if (timeout === undefined || timeout === null) return Infinity;
-  if (typeof timeout !== "number" || Number.isNaN(timeout)) {
+  if (typeof w !== "object" || w === null) {
+    throw new TypeError(
+      `Cannot wait: the options must be an object, and they are ${
+        show(w)
+      }; pass { timeout: 1000 }, or leave them out`,
+    );
+  }
+  const { timeout, signal, ref } = w;
+  if (signal !== undefined && signal !== null && !isSignal(signal)) {
+    throw new TypeError(
+      `Cannot wait: signal must be an AbortSignal, and it is ${show(signal)}; pass the controller's signal`,
+    );
+  }
+  if (ref !== undefined && typeof ref !== "boolean") {
+    throw new TypeError(
+      `Cannot wait: ref must be true or false, and it is ${
+        show(ref)
+      }; leave it out to keep the process alive`,
+    );
+  }
+  if (timeout !== undefined && timeout !== null && (typeof timeout !== "number" || Number.isNaN(timeout))) {
     throw new TypeError(
       `Cannot wait: timeout must be a number of milliseconds, and it is ${
-        String(timeout)
+        show(timeout)
       }; leave it out to wait for ever`,
     );
   }
+  if (signal?.aborted) throw signal.reason;
+  if (timeout === undefined || timeout === null) return Infinity;
   return timeout > 0 ? timeout : 0;
+}
+
+/** Whether it can be listened to: another realm's signal, or a polyfill's, is as good. */
+function isSignal(value: unknown): boolean {
+  const { aborted, addEventListener, removeEventListener } = value as Partial<AbortSignal>;
+  return typeof aborted === "boolean" && typeof addEventListener === "function" &&
+    typeof removeEventListener === "function";
+}
+
+/** A wrong option, for people; whatever it is, this does not throw. */
+function show(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value);
+  return typeof value === "object" && value !== null
+    ? Object.prototype.toString.call(value).slice(8, -1)
+    : String(value);
 }
 
 /** Walks the nodes of a block, those inside it and those in further blocks. */
@@ -267,7 +313,14 @@ export class Waits implements Holder {
     // Woken by itself just before it left.
     if (this.#closed) return;
     this.#arm();
-    for (const standing of this.#waiting) standing.look();
+    const enough = this.#waiting.size - CALLS_AT_ONCE;
+    for (const standing of this.#waiting) {
+      standing.look();
+      if (this.#waiting.size > enough) continue;
+      // Who was woken stays so; the loop turns first.
+      timers().setImmediate(this.rung);
+      return;
+    }
   }
 
   #arm(): void {
@@ -429,10 +482,13 @@ export class Waits implements Holder {
   #wakeSelf(): void {
     if (this.#localWake) return;
     this.#localWake = true;
-    queueMicrotask(() => {
+    const look = (): void => {
       this.#localWake = false;
-      this.#look();
-    });
+      this.rung();
+    };
+    // Functions of one agent that hand a lock on to each other would keep the loop from turning.
+    if (isDue(WAKE_WEIGHT)) void afterTurn(undefined).then(look);
+    else queueMicrotask(look);
   }
 
   /**
@@ -462,12 +518,13 @@ export class Waits implements Holder {
 
   /** @throws {BlockingError} on a main thread without `allowBlocking`. */
   checkBlocking(what: string, w: SyncWaitOptions): number {
+    const timeout = checkWait(w);
     if (!this.#mayBlock && !w.allowBlocking) {
       throw new BlockingError(
         `Cannot ${what}: it would stop the event loop of the main thread; await the asynchronous method, or pass { allowBlocking: true }`,
       );
     }
-    return checkWait(w);
+    return timeout;
   }
 
   /**

@@ -71,12 +71,12 @@ export class Waiters {
    * @param block blocks for at most some milliseconds; whether a permit was taken
    */
   acquireSync(w: SyncWaitOptions, block: (milliseconds: number) => boolean): void {
+    const timeout = checkWait(w);
     if (isMainThread() && !w.allowBlocking) {
       throw new BlockingError(
         `Cannot acquire ${this.#what} synchronously: it would stop the event loop of the main thread; await acquire(), or pass { allowBlocking: true }`,
       );
     }
-    const timeout = checkWait(w);
     if (this.#take()) return;
     const deadline = now() + timeout;
     for (let left = timeout; left > 0; left = deadline - now()) {

@@ -5,7 +5,7 @@
  */
 import { agentAt } from "../core/agents.ts";
 import type { Block } from "../core/arena.ts";
-import { Call, type CallRules } from "../core/calls.ts";
+import { Call, type CallRules, CHECK_MS } from "../core/calls.ts";
 import { now } from "../core/clock.ts";
 import { crashPoint } from "../core/crash.ts";
 import { type Existing, Handle, isExisting, reviver } from "../core/handle.ts";
@@ -56,8 +56,6 @@ import {
 import { BrokenBarrierError, TimeoutError } from "../errors.ts";
 import { findTask, type TaskReference, taskReference } from "../task.ts";
 import { NO_OPTIONS, noFill } from "./common.ts";
-
-const CHECK_MS = 90;
 
 const stateOf = (word: number): number => word & BR_STATE_MASK;
 const lastOf = (word: number): number => (word >>> BR_LAST_SHIFT) & BR_LAST_MASK;
@@ -413,7 +411,7 @@ export class Barrier extends Handle {
     this.session.waits.checkBlocking("wait at the barrier synchronously", w);
     const timeout = this.#timeout(w);
     const end = now() + timeout;
-    const call = new Call(this.session, this.block, core);
+    const call = new Call(this.session, this.block, core, true);
     try {
       for (;;) {
         const index = core.arrive(call);

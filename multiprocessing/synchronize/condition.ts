@@ -5,7 +5,7 @@
  */
 import { agentAt } from "../core/agents.ts";
 import type { Block } from "../core/arena.ts";
-import { Call, type CallRules } from "../core/calls.ts";
+import { Call, type CallRules, CHECK_MS } from "../core/calls.ts";
 import { now } from "../core/clock.ts";
 import { crashPoint } from "../core/crash.ts";
 import { type Existing, Handle, isExisting, revive, reviver } from "../core/handle.ts";
@@ -22,6 +22,7 @@ import {
   K_CONDITION,
   N_CHANNEL,
   N_HOLDER,
+  N_SYNC,
 } from "../core/layout.ts";
 import { kHandle } from "../codec/mod.ts";
 import { onOpen, type Session } from "../core/session.ts";
@@ -32,17 +33,16 @@ import { type Guard, kRelock, type Relockable } from "./guard.ts";
 import { Lock } from "./lock.ts";
 import { RLock } from "./rlock.ts";
 
-const CHECK_MS = 90;
-
 /** A call that waits, as a scan of the nodes finds it. */
 interface Waiting {
   readonly at: number;
   readonly word: number;
   readonly holder: number;
+  /** Whether its thread is blocked, and not by this very call. */
   readonly held: boolean;
 }
 
-/** Order of waking: by tickets, which wrap round; those whose thread is blocked are the last. */
+/** Order of waking: by tickets, which wrap round; those that cannot go on now are the last. */
 function compare(a: number, aHeld: boolean, b: number, bHeld: boolean): number {
   if (aHeld !== bHeld) return aHeld ? 1 : -1;
   return ((a & ~3) - (b & ~3)) | 0;
@@ -61,21 +61,21 @@ class ConditionCore implements CallRules {
     this.#m = session.arena.i32;
   }
 
-  /** Reaps those who were woken and died: nobody else may look at them, and what they were notified of is for who waits. */
+  leave(call: Call): boolean {
+    return call.withdraw();
+  }
+
+  /** Whose process was notified and then killed has a notification that is due to another: who waits reaps it, as no parent may be left to. */
   check(isDead: (token: number) => boolean): void {
     // Once for all calls of this agent.
     if (now() - this.#checked < CHECK_MS) return;
     this.#checked = now();
     const m = this.#m;
     for (const c = new NodeCursor(m).start(this.block, CALL_NODES); c.next();) {
-      if ((Atomics.load(m, c.at + N_CHANNEL) & 3) !== CALL_WOKEN) continue;
+      if (Atomics.load(m, c.at + N_CHANNEL) === 0) continue;
       const holder = Atomics.load(m, c.at + N_HOLDER);
       if (holder > 0 && isDead(holder)) this.session.agents.reap(holder);
     }
-  }
-
-  leave(call: Call): boolean {
-    return call.withdraw();
   }
 
   passOn(call: Call): void {
@@ -84,9 +84,9 @@ class ConditionCore implements CallRules {
   }
 
   /**
-   * Wakes the `n` calls that have waited longest. Calls of agents whose thread is blocked are the last: they cannot go on now.
+   * Wakes the `n` calls that have waited longest. Calls of agents whose thread is blocked by something else are the last: they cannot go on now.
    *
-   * @param instead the call that was woken and cannot go on, and its agent if that is dead: then only calls are woken that can go on now
+   * @param instead the call that was woken and cannot go on, and its agent if that is dead; while it lives, only a call is woken that can go on now
    * @returns how many
    */
   notify(n: number, instead?: { but: number; dead?: number }): number {
@@ -96,7 +96,7 @@ class ConditionCore implements CallRules {
     const dead: number[] = instead?.dead === undefined ? [] : [instead.dead];
     let living: Set<number> | undefined;
     while (woken < n) {
-      const calls = this.#waiting(n - woken === 1, dead, instead?.but);
+      const calls = this.#waiting(n - woken === 1, dead, instead);
       if (calls.length === 0) break;
       living ??= new Set([token]);
       for (const { at, word, holder } of calls) {
@@ -121,8 +121,15 @@ class ConditionCore implements CallRules {
   }
 
   /** Calls that wait, the longest first; with `one` only the first. */
-  #waiting(one: boolean, dead: readonly number[], but: number | undefined): Waiting[] {
+  #waiting(
+    one: boolean,
+    dead: readonly number[],
+    instead: { but: number; dead?: number } | undefined,
+  ): Waiting[] {
     const m = this.#m;
+    const but = instead?.but;
+    // A notification of the dead has to go somewhere; that of a living call whose thread is about to block may stay with it.
+    const onlyNow = instead !== undefined && instead.dead === undefined;
     const calls: Waiting[] = [];
     let first: Waiting | undefined;
     for (const c = new NodeCursor(m).start(this.block, CALL_NODES); c.next();) {
@@ -130,8 +137,8 @@ class ConditionCore implements CallRules {
       if ((word & 3) !== CALL_WAITING || c.at === but) continue;
       const holder = Atomics.load(m, c.at + N_HOLDER);
       if (holder <= 0 || this.session.arena.isStale(holder) || dead.includes(holder)) continue;
-      const held = Atomics.load(m, agentAt(holder) + A_HELD) !== 0;
-      if (held && but !== undefined) continue;
+      const held = Atomics.load(m, agentAt(holder) + A_HELD) !== 0 && m[c.at + N_SYNC] === 0;
+      if (held && onlyNow) continue;
       if (one && first !== undefined && compare(word, held, first.word, first.held) >= 0) continue;
       first = { at: c.at + N_CHANNEL, word, holder, held };
       if (!one) calls.push(first);
@@ -291,7 +298,7 @@ export class Condition extends Handle {
     this.checkLive("wait for");
     const timeout = this.session.waits.checkBlocking("wait for the condition synchronously", w);
     this.#checkMine("wait for the condition");
-    const call = this.#stand();
+    const call = this.#stand(true);
     const given = this.#giveUp();
     try {
       call.waitSync(timeout, () => notNotified(timeout));
@@ -323,7 +330,8 @@ export class Condition extends Handle {
       try {
         await this.wait(timeout === Infinity ? w : { ...w, timeout: left });
       } catch (error) {
-        if (!(error instanceof TimeoutError)) throw error;
+        // An abort's reason may be a TimeoutError, too.
+        if (!(error instanceof TimeoutError) || error === w.signal?.reason) throw error;
         // The predicate may have become true without a notification.
         const last = await predicate();
         if (last) return last;
@@ -389,8 +397,8 @@ export class Condition extends Handle {
     return given;
   }
 
-  #stand(): Call {
-    const call = new Call(this.session, this.block, this.#core);
+  #stand(sync = false): Call {
+    const call = new Call(this.session, this.block, this.#core, sync);
     call.stand();
     return call;
   }

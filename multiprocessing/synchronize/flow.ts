@@ -5,8 +5,11 @@
  * or starts runs in the same context, and so re-enters; code elsewhere does not.
  *
  * `run` makes a context of its own and is exact. A bare `acquire` can only enter the context of the caller, which goes on in it, and so does the
- * caller's caller until it awaits. Two functions that are started in one go, `Promise.all([f(), g()])`, must exclude each other all the same: so a
- * hold entered by `acquire` does not count before the next microtask, as whoever takes a lock by `acquire` awaits it before it goes on.
+ * caller's caller until it awaits. Whether what else is done in that piece of synchronous code is done by the same function, or by another one
+ * that was started beside it, `Promise.all([f(), g()])`, nothing tells. Functions started side by side must exclude each other, so:
+ * - a hold does not count before the next microtask;
+ * - two holds that were entered in one piece do not count together: the later one puts the earlier aside, in the context that it makes.
+ * What is aside, or does not count yet, its code may still release, for only who owns it has a reason to.
  *
  * @module
  */
@@ -19,7 +22,7 @@ export class Hold {
   /** Whether it is over, or came to nothing. */
   over = false;
   abandoned = false;
-  /** The piece of synchronous code that entered it by `acquire`, 0 for others. */
+  /** The piece of synchronous code that entered it, 0 for what `run` made. */
   readonly segment: number;
 
   constructor(segment: number) {
@@ -27,7 +30,11 @@ export class Hold {
   }
 }
 
-type Context = readonly Hold[];
+interface Context {
+  readonly holds: readonly Hold[];
+  /** Entered in one piece with what came later. */
+  readonly aside: readonly Hold[];
+}
 
 /** What is used of `node:async_hooks`. */
 interface AsyncLocalStorage<T> {
@@ -39,7 +46,7 @@ interface AsyncHooks {
   readonly AsyncLocalStorage: new <T>() => AsyncLocalStorage<T>;
 }
 
-const NONE: Context = [];
+const NONE: Context = { holds: [], aside: [] };
 
 let storage: AsyncLocalStorage<Context> | undefined;
 let segment = 1;
@@ -53,16 +60,29 @@ function context(): Context {
   return storage.getStore() ?? NONE;
 }
 
-const counts = (hold: Hold): boolean => !hold.over && hold.segment !== segment;
+/** The context that a further hold makes of the one that runs now. */
+function extended(hold: Hold): Context {
+  const { holds, aside } = context();
+  const live = holds.filter((each) => !each.over);
+  return {
+    holds: [...live.filter((each) => each.segment !== segment), hold],
+    aside: [...aside.filter((each) => !each.over), ...live.filter((each) => each.segment === segment)],
+  };
+}
 
-/** Whether the code that runs now is of the hold's flow. */
+/** Whether the code that runs now is of the hold's flow, and so may take the lock again. */
 export function isInFlow(hold: Hold): boolean {
-  return hold.segment !== segment && context().includes(hold);
+  return hold.segment !== segment && context().holds.includes(hold);
+}
+
+/** Whether the code that runs now may be of the hold's flow: enough to release it. */
+export function mayBeInFlow(hold: Hold): boolean {
+  const { holds, aside } = context();
+  return holds.includes(hold) || aside.includes(hold);
 }
 
 /** A hold by a bare acquire: the caller goes on in its flow once it has awaited. */
-export function enterLater(): Hold {
-  const before = context().filter(counts);
+export function enter(): Hold {
   if (!counting) {
     counting = true;
     queueMicrotask(() => {
@@ -71,18 +91,13 @@ export function enterLater(): Hold {
     });
   }
   const hold = new Hold(segment);
-  storage!.enterWith([...before, hold]);
+  const next = extended(hold);
+  storage!.enterWith(next);
   return hold;
-}
-
-/** A hold that its caller has already: it goes on in its flow at once. */
-export function enter(hold: Hold): void {
-  const before = context().filter(counts);
-  storage!.enterWith([...before, hold]);
 }
 
 /** Runs `fn` in the flow of a hold, and nothing else. */
 export function runIn<R>(hold: Hold, fn: () => R): R {
-  const before = context().filter(counts);
-  return storage!.run([...before, hold], fn);
+  const next = extended(hold);
+  return storage!.run(next, fn);
 }

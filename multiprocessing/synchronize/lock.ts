@@ -37,7 +37,7 @@ class LockGuard implements Guard {
     if (lock === null) return;
     this.#lock = null;
     // With its last handle the agent has given up the lock already.
-    if (!this.#handle.disposed) lock.release(true);
+    if (this.#handle.isReferenced) lock.release(true);
   }
 
   [Symbol.dispose](): void {
@@ -91,7 +91,11 @@ export class Lock extends Handle {
       const guard = new LockGuard(this.#core, this, abandoned);
       return isDue() ? afterTurn(guard) : Promise.resolve(guard);
     }
-    return this.#core.waiters.wait(w, timeout).then((late) => new LockGuard(this.#core, this, late));
+    return this.#core.waiters.wait(w, timeout).then((late) => {
+      // The wait was all that kept the block, and it is over: the lock was given up with it.
+      if (!this.isReferenced) this.checkLive("acquire");
+      return new LockGuard(this.#core, this, late);
+    });
   }
 
   /** Takes the lock if it is free, else gives `null` at once. A dead owner's lock is free. */
@@ -128,13 +132,15 @@ export class Lock extends Handle {
     return this.#core.owner !== 0;
   }
 
-  /** Runs `fn` with the lock held, and releases it whatever happens. */
+  /** Runs `fn` with the lock held, and releases it whatever happens, also if the handle is disposed meanwhile. */
   async run<R>(fn: (guard: Guard) => R | PromiseLike<R>, w?: WaitOptions): Promise<R> {
-    const guard = await this.acquire(w);
+    this.checkLive("acquire");
+    this.keep();
     try {
+      using guard = await this.acquire(w);
       return await fn(guard);
     } finally {
-      guard.release();
+      this.letGo();
     }
   }
 

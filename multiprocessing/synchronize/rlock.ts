@@ -10,7 +10,7 @@ import type { Session } from "../core/session.ts";
 import { afterTurn, isDue } from "../core/turns.ts";
 import { NOTHING, type SyncWaitOptions, type WaitOptions } from "../core/waits.ts";
 import { BLOCK_BYTES, describeOwner, NO_OPTIONS, noFill, refuse, timeoutOf } from "./common.ts";
-import { enter, enterLater, Hold, isInFlow, runIn } from "./flow.ts";
+import { enter, Hold, isInFlow, mayBeInFlow, runIn } from "./flow.ts";
 import { type Guard, kRelock, type Relockable } from "./guard.ts";
 import { installLock, LockCore } from "./lock_core.ts";
 
@@ -54,10 +54,16 @@ class RLockCore extends LockCore {
     return hold.abandoned;
   }
 
-  /** The hold of the code that runs now, or null. */
+  /** The hold that the code that runs now may take again, or null. */
   get mine(): Hold | null {
     const { hold } = this;
     return hold !== null && (!this.isFlow || isInFlow(hold)) ? hold : null;
+  }
+
+  /** The hold that the code that runs now may release, or null. */
+  get releasable(): Hold | null {
+    const { hold } = this;
+    return hold !== null && (!this.isFlow || mayBeInFlow(hold)) ? hold : null;
   }
 
   /** The hold for an acquire whose owner has none: `make` makes a flow's. */
@@ -106,7 +112,8 @@ class RLockGuard implements Guard {
     const core = this.#core;
     if (core === null) return;
     this.#core = null;
-    if (this.#handle.disposed) return;
+    // With its last handle the agent has given up the lock already.
+    if (!this.#handle.isReferenced) return;
     if (core.hold !== this.#hold) {
       throw new RangeError(
         "Cannot release the lock through this guard: it was released without it; release it once for each acquire",
@@ -127,9 +134,13 @@ class RLockGuard implements Guard {
  * - `run(fn)` makes one: `fn`, and all that it calls, awaits or starts. This is exact; use it where functions are started and not awaited.
  * - `await lock.acquire()` makes the calling function's code from there on one, with all that it calls, awaits or starts. Functions that are
  *   started side by side, `Promise.all([f(), g()])`, exclude each other.
- * - The limits of `acquire`: who calls a function, does not await it, and itself acquires the lock later while that function has it, is taken for
- *   the same flow. A function that awaits something else, then acquires, and returns the guard does not make its caller the owner: the caller can
- *   release by the guard, and not acquire again. Two acquires before the first is awaited are two flows.
+ * - The limits of `acquire`, as of `tryAcquire` and `acquireSync`: nothing tells a function from others that it starts, or is started beside, until
+ *   it awaits something. In doubt they exclude each other. So a lock cannot be taken again before something was awaited since; and of several
+ *   locks that were taken without awaiting anything in between, `Promise.all([a.acquire(), b.acquire()])`, only the last one can be. All of them can
+ *   be released. Await each `acquire`, or use `run`, or `runSync`, in which code may take the lock again at once.
+ * - Who calls a function, does not await it, and itself acquires the lock later while that function has it, is taken for the same flow. A function
+ *   that awaits something else, then acquires, and returns the guard does not make its caller the owner: the caller can release by the guard, and
+ *   not acquire again.
  * - A guard releases from anywhere; `release()` only in the owner's code.
  *
  * With `{ owner: "agent" }` the owner is the whole thread, a process's main thread or a Worker.
@@ -141,6 +152,7 @@ class RLockGuard implements Guard {
  * await lock.run(async () => {
  *   using _again = await lock.acquire();
  * });
+ * lock.runSync(() => lock.runSync(() => {}), { allowBlocking: true });
  * ```
  */
 export class RLock extends Handle {
@@ -172,7 +184,7 @@ export class RLock extends Handle {
     const core = this.#core;
     const mine = core.mine;
     if (mine !== null) return Promise.resolve(this.#again(mine));
-    return this.#take(core.next(enterLater), w, timeout);
+    return this.#take(core.next(enter), w, timeout);
   }
 
   #take(hold: Hold, w: WaitOptions, timeout: number): Promise<Guard> {
@@ -182,7 +194,14 @@ export class RLock extends Handle {
       return isDue() ? afterTurn(guard) : Promise.resolve(guard);
     }
     return this.#core.waiters.wait(w, timeout).then(
-      (late) => this.#guard(hold, late),
+      (late) => {
+        // The wait was all that kept the block, and it is over: the lock was given up with it.
+        if (!this.isReferenced) {
+          hold.over = true;
+          this.checkLive("acquire");
+        }
+        return this.#guard(hold, late);
+      },
       (error) => {
         hold.over = true;
         throw error;
@@ -200,44 +219,57 @@ export class RLock extends Handle {
     return new RLockGuard(this.#core, this, hold);
   }
 
-  /** Takes the lock if it is free or the calling code has it, else gives `null` at once. A dead owner's lock is free. */
+  /**
+   * Takes the lock if it is free or the calling code has it, else gives `null` at once. A dead owner's lock is free. Not before it has awaited
+   * something does the calling code have it again: see the class.
+   */
   tryAcquire(): Guard | null {
     if (this.disposed) this.checkLive("acquire");
     const core = this.#core;
     const mine = core.mine;
     if (mine !== null) return this.#again(mine);
+    return this.#tryTake(null);
+  }
+
+  /** @param hold the one to take it for; null for one of the caller's flow */
+  #tryTake(hold: Hold | null): Guard | null {
+    const core = this.#core;
     let abandoned = core.attempt(false);
     if (abandoned === NOTHING) abandoned = core.attemptDead();
     if (abandoned === NOTHING) return null;
-    return this.#guard(core.next(entered), abandoned);
+    return this.#guard(hold ?? core.next(enter), abandoned);
   }
 
   /**
    * Takes the lock, blocking the thread.
    *
    * @throws {BlockingError} on a main thread without `allowBlocking`
-   * @throws {RangeError} other code of this thread has it, which cannot release it while the thread is blocked
+   * @throws {RangeError} other code of this thread has it, which cannot release it while the thread is blocked; and so may this code, if it did not
+   * await anything since: nest in `runSync`
    * @throws {TimeoutError} the time was over
    */
   acquireSync(w: SyncWaitOptions = {}): Guard {
     this.checkLive("acquire");
     const timeout = this.session.waits.checkBlocking("acquire the lock synchronously", w);
-    const guard = this.tryAcquire();
-    if (guard !== null) return guard;
-    if (this.#core.isMine) {
+    return this.tryAcquire() ?? this.#block(timeout, enter);
+  }
+
+  #block(timeout: number, make: () => Hold): Guard {
+    const core = this.#core;
+    if (core.isMine) {
       throw new RangeError(
-        "Cannot acquire the lock synchronously: another flow of this thread has it, and could not release it while the thread is blocked; await acquire()",
+        "Cannot acquire the lock synchronously: another flow of this thread has it, or one that began in this very piece of synchronous code, and could not release it while the thread is blocked; await acquire(), or nest in runSync() or run()",
       );
     }
-    const abandoned = this.session.waits.waitSync(this.#core.waiters, timeout);
-    return this.#guard(this.#core.next(entered), abandoned);
+    const abandoned = this.session.waits.waitSync(core.waiters, timeout);
+    return this.#guard(core.next(make), abandoned);
   }
 
   /** Releases the lock once. @throws {RangeError} the calling code does not own it */
   release(): void {
     if (this.disposed) this.checkLive("release");
     const core = this.#core;
-    const mine = core.mine;
+    const mine = core.releasable;
     if (mine === null) {
       throw new RangeError(
         `Cannot release the lock: ${
@@ -258,17 +290,44 @@ export class RLock extends Handle {
     return this.#core.owner !== 0;
   }
 
-  /** Runs `fn`, as a flow of its own, with the lock held, and releases it whatever happens. */
+  /** Runs `fn`, as a flow of its own, with the lock held, and releases it whatever happens, also if the handle is disposed meanwhile. */
   async run<R>(fn: (guard: Guard) => R | PromiseLike<R>, w: WaitOptions = NO_OPTIONS): Promise<R> {
     this.checkLive("acquire");
     const timeout = timeoutOf(w);
     if (typeof timeout !== "number") return await timeout;
     const core = this.#core;
     const mine = core.mine;
-    if (mine !== null) return await within(this.#again(mine), fn);
-    const hold = core.next(() => new Hold(0));
-    const work = async (): Promise<R> => await within(await this.#take(hold, w, timeout), fn);
-    return await (core.isFlow ? runIn(hold, work) : work());
+    this.keep();
+    try {
+      if (mine !== null) return await within(this.#again(mine), fn);
+      const hold = core.next(() => new Hold(0));
+      const work = async (): Promise<R> => await within(await this.#take(hold, w, timeout), fn);
+      return await (core.isFlow ? runIn(hold, work) : work());
+    } finally {
+      this.letGo();
+    }
+  }
+
+  /**
+   * Runs a synchronous `fn`, as a flow of its own, with the lock held, blocking the thread until it has it.
+   *
+   * @throws {TypeError} `fn` returned a promise, whose work would go on without the lock
+   * @throws what `acquireSync` throws
+   */
+  runSync<R>(fn: (guard: Guard) => R, w: SyncWaitOptions = {}): R {
+    this.checkLive("acquire");
+    const timeout = this.session.waits.checkBlocking("acquire the lock synchronously", w);
+    const core = this.#core;
+    const mine = core.mine;
+    this.keep();
+    try {
+      if (mine !== null) return withinSync(this.#again(mine), fn);
+      const hold = core.next(() => new Hold(0));
+      const work = (): R => withinSync(this.#tryTake(hold) ?? this.#block(timeout, () => hold), fn);
+      return core.isFlow ? runIn(hold, work) : work();
+    } finally {
+      this.letGo();
+    }
   }
 
   /** For people: who holds it, and how often. `RLock(None, 0)`, `RLock(MainProcess, 3)`, `RLock(SomeOtherProcess 4711, nonzero)`. */
@@ -283,7 +342,7 @@ export class RLock extends Handle {
   [kRelock](): Relockable {
     const core = this.#core;
     const giveUp = (): [Hold, number] => {
-      const hold = core.mine!;
+      const hold = core.releasable!;
       const { count } = hold;
       hold.count = 0;
       core.hold = null;
@@ -291,7 +350,7 @@ export class RLock extends Handle {
       return [hold, count];
     };
     return {
-      isMine: () => core.mine !== null,
+      isMine: () => core.releasable !== null,
       giveUp,
       takeBack: async (given, w) => {
         const [hold, count] = given as ReturnType<typeof giveUp>;
@@ -309,15 +368,22 @@ export class RLock extends Handle {
   }
 }
 
-function entered(): Hold {
-  const hold = new Hold(0);
-  enter(hold);
-  return hold;
-}
-
 async function within<R>(guard: Guard, fn: (guard: Guard) => R | PromiseLike<R>): Promise<R> {
   try {
     return await fn(guard);
+  } finally {
+    guard.release();
+  }
+}
+
+function withinSync<R>(guard: Guard, fn: (guard: Guard) => R): R {
+  try {
+    const result = fn(guard);
+    if (!(result instanceof Promise)) return result;
+    result.catch(() => {});
+    throw new TypeError(
+      "Cannot run the function with the lock held in runSync(): it returned a promise; await run(), or make it synchronous",
+    );
   } finally {
     guard.release();
   }

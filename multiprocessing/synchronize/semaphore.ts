@@ -99,13 +99,19 @@ export class Semaphore extends Handle {
     this.#core.release(n);
   }
 
-  /** Runs `fn` with a permit, and gives it back whatever happens. */
+  /** Runs `fn` with a permit, and gives it back whatever happens, also if the handle is disposed meanwhile. */
   async run<R>(fn: () => R | PromiseLike<R>, w?: WaitOptions): Promise<R> {
-    await this.acquire(w);
+    this.checkLive("acquire");
+    this.keep();
     try {
-      return await fn();
+      await this.acquire(w);
+      try {
+        return await fn();
+      } finally {
+        if (!this.session.closed) this.#core.release(1);
+      }
     } finally {
-      if (!this.disposed) this.#core.release(1);
+      this.letGo();
     }
   }
 

@@ -6,9 +6,12 @@ import {
   assertLess,
   assertMatch,
   assertRejects,
+  assertStrictEquals,
   assertThrows,
 } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
+import process from "node:process";
+import { setImmediate } from "node:timers";
 import {
   Barrier,
   Condition,
@@ -22,14 +25,16 @@ import {
 } from "../../multiprocessing/mod.ts";
 import { startIn } from "../fixtures/places.ts";
 import {
+  blockAndTell,
   blockUntilNotified,
   notifyAfter,
   notifyAndHold,
   sleepOn,
+  waitForEver,
   waitForFour,
   waitForFourInVain,
 } from "../fixtures/sync_tasks.ts";
-import { pause, STALL_MS, timed, use, within } from "./support.ts";
+import { pause, STALL_MS, state, timed, use, within } from "./support.ts";
 
 const W = { timeout: STALL_MS };
 
@@ -151,6 +156,16 @@ describe("Condition", () => {
     assertEquals(await child.join(W), 0);
   });
 
+  it("waitFor rejects with the reason of an abort, whatever that is", async () => {
+    using condition = new Condition();
+    using _guard = await condition.acquire();
+    const reason = new TimeoutError("the caller's own");
+    const aborter = new AbortController();
+    setTimeout(() => aborter.abort(reason), 10);
+    const error = await assertRejects(() => condition.waitFor(() => false, { signal: aborter.signal }));
+    assertStrictEquals(error, reason);
+  });
+
   it("wakes exactly n, those that wait longest", async () => {
     using condition = new Condition();
     const order: number[] = [];
@@ -168,6 +183,24 @@ describe("Condition", () => {
     }
     await condition.run(() => condition.notify(5));
     await Promise.all(waits);
+  });
+
+  timed("lets the loop turn while many go on", 60_000, async () => {
+    using condition = new Condition(new Lock());
+    const waits = Array.from({ length: 3000 }, () => condition.run(() => condition.wait(W), W));
+    await within(STALL_MS, "all", () => / waiters=3000/.test(String(condition)));
+    let turns = 0;
+    let over = false;
+    const turn = (): void => {
+      turns++;
+      if (!over) setImmediate(turn);
+    };
+    turn();
+    await condition.run(() => condition.notifyAll(), W);
+    await Promise.all(waits);
+    over = true;
+    // At once they were two.
+    assertGreater(turns, 20);
   });
 
   it("loses no notification to those who leave", async () => {
@@ -301,6 +334,38 @@ describe("Condition", () => {
     using _guard = await condition.acquire();
     assertMatch(String(same), /RLock\(MainProcess, 1\)/);
     same.notify();
+  });
+
+  timed("notifies a blocked thread in its turn", 40_000, async () => {
+    using condition = new Condition();
+    using told = new Semaphore(0);
+    await using child = await new Process({ target: blockAndTell, args: [condition, told] }).start();
+    await within(STALL_MS, "the child", () => / waiters=1/.test(String(condition)));
+    const later = condition.run(() => condition.wait(W), W);
+    await within(STALL_MS, "both", () => / waiters=2/.test(String(condition)));
+    await pause(50);
+    await condition.run(() => condition.notify(), W);
+    await told.acquire(W);
+    assertMatch(String(condition), / waiters=1/);
+    await condition.run(() => condition.notify(), W);
+    await later;
+    assertEquals(await child.join(W), 0);
+  });
+
+  timed("notifies a blocked thread of what a killed process was notified of", 40_000, async () => {
+    using condition = new Condition();
+    using told = new Semaphore(0);
+    const first = await new Process({ target: waitForEver, args: [condition] }).start();
+    await within(STALL_MS, "the first", () => / waiters=1/.test(String(condition)));
+    await using child = await new Process({ target: blockAndTell, args: [condition, told] }).start();
+    await within(STALL_MS, "both", () => / waiters=2/.test(String(condition)));
+    process.kill(first.pid!, "SIGSTOP");
+    await within(STALL_MS, "the stop", () => state(first.pid!) === "T");
+    await condition.run(() => condition.notify(), W);
+    await pause(50);
+    first.kill();
+    await told.acquire(W);
+    assertEquals([await first.join(W), await child.join(W)], [-9, 0]);
   });
 
   timed("is waited for by blocked threads", 40_000, async () => {

@@ -14,7 +14,25 @@ import { isMeetingPoint, startMeeting } from "../fixtures/meeting.ts";
 import { dieNotified, leaveDying, waitFor } from "../fixtures/meeting_tasks.ts";
 import { journals, startChurn } from "../fixtures/survivor.ts";
 import { nothing } from "../fixtures/tasks.ts";
-import { backTo, pause, STALL_MS, state, timed, use, within } from "./support.ts";
+import {
+  backTo,
+  command,
+  pause,
+  Program,
+  STALL_MS,
+  state,
+  thisRuntime,
+  timed,
+  use,
+  within,
+} from "./support.ts";
+
+/** A session of its own, whose first process is killed. */
+function orphaning(...args: string[]): Program {
+  return new Program(command(thisRuntime, "orphan_program.ts", args), {
+    env: { GEVENTMP_SESSION: undefined },
+  });
+}
 
 describe("killed at", () => {
   for (const point of CRASH_POINTS.filter((point) => !isMeetingPoint(point))) {
@@ -58,6 +76,15 @@ describe("killed in a meeting at", () => {
   }
 });
 
+describe("the session's first process killed in a meeting at", () => {
+  for (const point of CRASH_POINTS.filter(isMeetingPoint)) {
+    timed(point, 60_000, async () => {
+      await using root = orphaning(point);
+      assertEquals(JSON.parse(await root.line()), "settled");
+    });
+  }
+});
+
 describe("an item", () => {
   timed("is taken again though who took it was killed, and its parent was, too", 30_000, async () => {
     const queue = new Queue<Uint8Array>();
@@ -73,6 +100,11 @@ describe("an item", () => {
 });
 
 describe("a notification", () => {
+  timed("of the session's first process, killed, goes to who waits", 40_000, async () => {
+    await using root = orphaning();
+    assertEquals(JSON.parse(await root.line()), "notified");
+  });
+
   timed("that a killed process did not live to see goes to the next", 40_000, async () => {
     const before = use();
     const condition = new Condition();

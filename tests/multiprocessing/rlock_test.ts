@@ -9,6 +9,7 @@ import {
 import { describe, it } from "@std/testing/bdd";
 import {
   BlockingError,
+  Condition,
   Event,
   type Guard,
   Process,
@@ -117,15 +118,96 @@ describe("RLock", () => {
     assertEquals(await lock.run(() => lock.run(() => lock.run(() => String(lock)))), "RLock(MainProcess, 3)");
   });
 
-  it("tryAcquire takes it again at once", () => {
+  it("excludes functions that are started side by side and do not wait for it", async () => {
     using lock = new RLock();
-    using first = lock.tryAcquire();
-    using second = lock.tryAcquire();
-    assert(first !== null && second !== null);
-    assertEquals(String(lock), "RLock(MainProcess, 2)");
-    second.release();
-    second.release();
+    const B = { allowBlocking: true };
+    const attempt = async (take: () => Guard | null): Promise<boolean> => {
+      const guard = take();
+      if (guard === null) return false;
+      await pause(5);
+      // The flow has it, and takes it again.
+      lock.tryAcquire()!.release();
+      lock.acquireSync(B).release();
+      guard.release();
+      return true;
+    };
+    const tryIt = (): Promise<boolean> => attempt(() => lock.tryAcquire());
+    assertEquals(await Promise.all([tryIt(), tryIt(), tryIt()]), [true, false, false]);
+    const block = (): Promise<boolean> => attempt(() => lock.acquireSync(B));
+    const [first, second] = await Promise.allSettled([block(), block()]);
+    assertEquals(first, { status: "fulfilled", value: true });
+    assert(second.status === "rejected");
+    assertMatch(String(second.reason), /^RangeError: .*runSync/);
+    assertEquals(lock.locked(), false);
+  });
+
+  it("is released at once by the code that took it at once", async () => {
+    using lock = new RLock();
+    using condition = new Condition(lock);
+    assert(lock.tryAcquire() !== null);
+    condition.notify();
+    lock.release();
+    assertEquals(lock.locked(), false);
+    lock.acquireSync({ allowBlocking: true });
     assertEquals(String(lock), "RLock(MainProcess, 1)");
+    await assertRejects(() => condition.wait({ timeout: 1 }), TimeoutError);
+    lock.release();
+    assertEquals(lock.locked(), false);
+  });
+
+  it("is released by the code that took several together, and not taken again", async () => {
+    using a = new RLock();
+    using b = new RLock();
+    await Promise.all([a.acquire(), b.acquire()]);
+    assertStrictEquals(a.tryAcquire(), null);
+    b.tryAcquire()!.release();
+    a.release();
+    b.release();
+    assertEquals([a.locked(), b.locked()], [false, false]);
+    // What makes it necessary: the second of two functions takes another lock first, and then the one that the first has.
+    let inside = false;
+    const first = async (): Promise<void> => {
+      using _guard = await a.acquire(W);
+      inside = true;
+      await pause(5);
+      inside = false;
+    };
+    const second = async (): Promise<void> => {
+      using _other = await b.acquire(W);
+      using _guard = await a.acquire(W);
+      assertEquals(inside, false);
+    };
+    await Promise.all([first(), second()]);
+  });
+
+  it("runSync() is a flow", async () => {
+    using lock = new RLock();
+    const B = { allowBlocking: true };
+    const depth = (n: number): string => lock.runSync(() => n === 1 ? String(lock) : depth(n - 1), B);
+    assertEquals(depth(3), "RLock(MainProcess, 3)");
+    assertEquals(
+      lock.runSync(() => [lock.tryAcquire(), lock.acquireSync(B)].map((guard) => guard!.release()).length, B),
+      2,
+    );
+    assertEquals(await lock.run(() => depth(2)), "RLock(MainProcess, 3)");
+    const error = new Error("thrown");
+    assertStrictEquals(
+      assertThrows(() =>
+        lock.runSync(() => {
+          throw error;
+        }, B)
+      ),
+      error,
+    );
+    assertThrows(() => lock.runSync(async () => await pause(1), B), TypeError, "returned a promise");
+    assertEquals(lock.locked(), false);
+    const guard = lock.tryAcquire()!;
+    assertThrows(() => lock.runSync(() => {}, B), RangeError, "runSync");
+    guard.release();
+    assertThrows(() => lock.runSync(() => {}), BlockingError);
+    using whole = new RLock({ owner: "agent" });
+    assertEquals(whole.runSync(() => whole.runSync(() => String(whole), B), B), "RLock(MainProcess, 2)");
+    assertEquals(whole.locked(), false);
   });
 
   it("is released by its owner only, or by its guard", async () => {

@@ -11,16 +11,21 @@ import {
 } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import {
+  Barrier,
   BlockingError,
   BoundedSemaphore,
+  Condition,
   Event,
   type Guard,
   Lock,
   Process,
   Queue,
+  RLock,
   Semaphore,
   session,
+  type SyncWaitOptions,
   TimeoutError,
+  type WaitOptions,
 } from "../../multiprocessing/mod.ts";
 import { inWorker, startIn } from "../fixtures/places.ts";
 import {
@@ -33,7 +38,7 @@ import {
 } from "../fixtures/sync_tasks.ts";
 import { acquireSync, holdDropped, holdForEver, increment, pong, waitForEver } from "../fixtures/tasks.ts";
 
-import { pause, STALL_MS, timed, within } from "./support.ts";
+import { pause, STALL_MS, timed, use, within } from "./support.ts";
 
 const W = { timeout: STALL_MS };
 const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
@@ -140,6 +145,60 @@ describe("Lock", () => {
     assertThrows(() => lock.tryAcquire(), TypeError, "disposed");
     await assertRejects(() => lock.acquire(), TypeError, "disposed");
     assertMatch(String(lock), /disposed/);
+  });
+
+  it("is released by a guard that outlives its handle", async () => {
+    for (const lock of [new Lock(), new RLock()]) {
+      using queue = new Queue<Lock | RLock>();
+      await queue.put(lock);
+      const open = async (): Promise<Guard> => {
+        using same = await queue.get(W);
+        return await same.acquire(W);
+      };
+      const guard = await open();
+      assertEquals(lock.locked(), true);
+      guard.release();
+      assertEquals(lock.locked(), false);
+      lock[Symbol.dispose]();
+    }
+  });
+
+  it("run() keeps what it took, and gives it back, though the handle is disposed meanwhile", async () => {
+    const before = use();
+    for (const [held, object] of [["locked", new Lock()], ["locked", new RLock()], ["1", new Semaphore(1)]]) {
+      const queue = new Queue<Lock | RLock | Semaphore>();
+      await queue.put(object as Lock);
+      const same = await queue.get(W);
+      const texts: string[] = [];
+      const text = (): string =>
+        same instanceof Semaphore ? String(same.getValue()) : same.locked() ? "locked" : "free";
+      const waiting = (object as Lock).run(async () => {
+        await pause(5);
+        texts.push(text());
+      });
+      (object as Lock)[Symbol.dispose]();
+      await waiting;
+      texts.push(text());
+      assertEquals(texts, held === "1" ? ["0", "1"] : ["locked", "free"]);
+      // With the only handle, too.
+      const alone = same.run(() => pause(5));
+      same[Symbol.dispose]();
+      await alone;
+      queue[Symbol.dispose]();
+    }
+    assertEquals(use(), before);
+  });
+
+  it("an acquire that only the last handle's end lets through is refused", async () => {
+    for (const lock of [new Lock(), new RLock()]) {
+      const waiting = turn().then(() => lock.acquire(W));
+      const guard = lock.tryAcquire()!;
+      const refused = assertRejects(() => waiting, TypeError, "disposed");
+      await pause(5);
+      lock[Symbol.dispose]();
+      guard.release();
+      await refused;
+    }
   });
 
   it("says who holds it", () => {
@@ -506,6 +565,54 @@ describe("robust Semaphore", () => {
     semaphore[Symbol.dispose]();
     using same = await queue.get(W);
     assertEquals(same.getValue(), 1);
+  });
+});
+
+describe("a wait's options", () => {
+  const wrong: [unknown, RegExp][] = [
+    [{ signal: new AbortController() }, /signal must be an AbortSignal, and it is AbortController; pass the/],
+    [{ signal: "x", timeout: 5 }, /signal must be an AbortSignal, and it is "x"/],
+    [{ ref: 1 }, /ref must be true or false, and it is 1/],
+    [{ timeout: "5" }, /timeout must be a number of milliseconds, and it is "5"/],
+    [{ timeout: NaN }, /timeout must be a number of milliseconds, and it is NaN/],
+    [null, /the options must be an object, and they are null/],
+    [1000, /the options must be an object, and they are 1000; pass \{ timeout: 1000 \}/],
+  ];
+
+  it("are checked before anything changes, wherever one waits", async () => {
+    using lock = new Lock();
+    using flow = new RLock();
+    using semaphore = new Semaphore(0);
+    using event = new Event();
+    using barrier = new Barrier(2);
+    using queue = new Queue<number>();
+    using condition = new Condition(lock);
+    using _guard = await lock.acquire();
+    const before = use();
+    const waits: Record<string, (w: WaitOptions) => Promise<unknown>> = {
+      lock: (w) => lock.acquire(w),
+      "lock.run": (w) => lock.run(() => {}, w),
+      flow: (w) => flow.acquire(w),
+      "flow.run": (w) => flow.run(() => {}, w),
+      semaphore: (w) => semaphore.acquire(w),
+      "semaphore.run": (w) => semaphore.run(() => {}, w),
+      event: (w) => event.wait(w),
+      barrier: (w) => barrier.wait(w),
+      get: (w) => queue.get(w),
+      put: (w) => queue.put(1, w),
+      condition: (w) => condition.wait(w),
+      waitFor: (w) => condition.waitFor(() => false, w),
+      lockSync: (w) => Promise.resolve().then(() => lock.acquireSync(w as SyncWaitOptions)),
+    };
+    for (const [name, wait] of Object.entries(waits)) {
+      for (const [w, message] of wrong) {
+        const error = await assertRejects(() => wait(w as WaitOptions), TypeError);
+        assertMatch(error.message, message, `${name}: ${error.message}`);
+      }
+    }
+    assertEquals(use(), before);
+    assertEquals([barrier.nWaiting, barrier.broken, queue.qsize()], [0, false, 0]);
+    assertMatch(String(condition), / waiters=0/);
   });
 });
 
