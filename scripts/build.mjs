@@ -71,6 +71,8 @@ async function bundle() {
         format: "esm",
         target: "esnext",
         platform: "neutral",
+        // Bun would take a helper for it from a module of its own.
+        supported: { using: false },
         minifySyntax: true,
         minifyWhitespace: true,
         legalComments: "none",
@@ -86,6 +88,8 @@ async function bundle() {
         { encoding: "utf8" },
       );
       if (status !== 0) throw new Error(`Cannot shorten ${name}: ${stderr}`);
+      const foreign = /\bimport\s*(?:[\w*{][^"'()]*\bfrom\s*)?["'](?!\.\/)([^"']+)["']/.exec(stdout);
+      if (foreign !== null) throw new Error(`Cannot build ${name}: it would import ${foreign[1]}`);
       files.set(name, HEADER + inAscii(stdout.trimEnd()) + "\n");
     }
     for (const [name, sources] of Object.entries({ ...ENTRIES, ...ALONE })) {

@@ -341,6 +341,8 @@ export class Consumer {
   readonly #queue: Block;
   readonly #node: number;
   readonly #m: Int32Array;
+  /** Lanes in which nothing was found, each with its WRITE of then. */
+  readonly #empty: number[] = [];
   readonly #found: Found = { lane: 0, at: 0, stamp: 0, read: 0, after: 0 };
 
   constructor(session: Session, queue: Block, node: number) {
@@ -479,25 +481,45 @@ export class Consumer {
     if (after !== read) Atomics.compareExchange(this.#m, lane + LN_READ, read, after);
   }
 
-  /** Finds the record with the lowest stamp over all lanes, and leaves HAZARD on its lane. */
+  /**
+   * Finds the record with the lowest stamp over all lanes, and leaves HAZARD on its lane.
+   *
+   * Lanes are looked at one after the other. One that had nothing may have got a record before the found one was put, after it was looked at: of
+   * two puts one of which came first, by a lock say, the second would be taken first. So who has found a record looks at those lanes again.
+   */
   #findFirst(): boolean {
     const m = this.#m;
-    const newest = Atomics.load(m, this.#queue + Q_LANES);
-    if (newest === 0) return false;
-    if (m[newest + LN_NEXT] === 0) return this.#find(newest);
+    const empty = this.#empty;
     for (;;) {
+      const newest = Atomics.load(m, this.#queue + Q_LANES);
+      if (newest === 0) return false;
+      if (m[newest + LN_NEXT] === 0) {
+        if (!this.#find(newest)) return false;
+        if (Atomics.load(m, this.#queue + Q_LANES) === newest) return true;
+        continue;
+      }
       let best = 0;
       let stamp = 0;
+      let before = 0;
+      empty.length = 0;
       for (let lane = newest; lane !== 0; lane = m[lane + LN_NEXT]) {
-        if (Atomics.load(m, lane + LN_READ) === Atomics.load(m, lane + LN_WRITE) || !this.#find(lane)) {
+        const write = Atomics.load(m, lane + LN_WRITE);
+        if (Atomics.load(m, lane + LN_READ) === write || !this.#find(lane)) {
+          empty.push(lane, write);
           continue;
         }
         if (best === 0 || ((this.#found.stamp - stamp) | 0) < 0) {
           best = lane;
           stamp = this.#found.stamp;
+          before = empty.length;
         }
       }
       if (best === 0) return false;
+      let changed = Atomics.load(m, this.#queue + Q_LANES) !== newest;
+      for (let i = 0; i < before && !changed; i += 2) {
+        changed = Atomics.load(m, empty[i] + LN_WRITE) !== empty[i + 1];
+      }
+      if (changed) continue;
       // The look at a further lane took HAZARD along. Another consumer may have taken the record meanwhile.
       if (m[this.#node + N_HAZARD_LANE] === best || this.#find(best)) return true;
     }
