@@ -88,7 +88,7 @@ async function bundle() {
         { encoding: "utf8" },
       );
       if (status !== 0) throw new Error(`Cannot shorten ${name}: ${stderr}`);
-      const foreign = /(?<!["'\w])import\s*(?:[\w*{][^"'()]*\bfrom\s*)?["'](?!\.\/)([^"']+)["']/.exec(stdout);
+      const foreign = /\bfrom\s*"((?:bun|node):[^"]+)"/.exec(stdout);
       if (foreign !== null) throw new Error(`Cannot build ${name}: it would import ${foreign[1]}`);
       files.set(name, HEADER + inAscii(stdout.trimEnd()) + "\n");
     }
