@@ -22,7 +22,8 @@ describe("a handle", () => {
       assertThrows(() => port1.postMessage(handle), Error, why);
       port1.close();
       port2.close();
-      assertEquals(Object.keys(handle), ["handle"]);
+      // What copies reads it before anything else.
+      assertEquals(Object.keys(handle)[0], "handle");
     });
   }
 });
