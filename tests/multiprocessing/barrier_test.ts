@@ -11,7 +11,6 @@ import {
   Process,
   Queue,
   Semaphore,
-  session,
   TimeoutError,
 } from "../../multiprocessing/mod.ts";
 import { waitAt } from "../fixtures/meeting_tasks.ts";
@@ -32,7 +31,7 @@ import {
   resetThird,
   tellPasses,
 } from "../fixtures/sync_tasks.ts";
-import { pause, STALL_MS, timed, within } from "./support.ts";
+import { leaveLast, pause, STALL_MS, timed, within } from "./support.ts";
 
 const W = { timeout: STALL_MS };
 /** Where four of five parties are; the fifth is here. */
@@ -219,6 +218,6 @@ describe("Barrier", () => {
 
 describe("the end", () => {
   it("leaves the session", async () => {
-    await session()[Symbol.asyncDispose]();
+    await leaveLast();
   });
 });

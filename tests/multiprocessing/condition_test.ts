@@ -20,7 +20,6 @@ import {
   Queue,
   RLock,
   Semaphore,
-  session,
   TimeoutError,
 } from "../../multiprocessing/mod.ts";
 import { startIn } from "../fixtures/places.ts";
@@ -34,7 +33,7 @@ import {
   waitForFour,
   waitForFourInVain,
 } from "../fixtures/sync_tasks.ts";
-import { pause, STALL_MS, state, timed, use, within } from "./support.ts";
+import { leaveLast, pause, STALL_MS, state, timed, use, within } from "./support.ts";
 
 const W = { timeout: STALL_MS };
 
@@ -389,6 +388,6 @@ describe("Condition", () => {
 
 describe("the end", () => {
   it("leaves the session", async () => {
-    await session()[Symbol.asyncDispose]();
+    await leaveLast();
   });
 });

@@ -10,12 +10,11 @@ import {
   Process,
   Queue,
   Semaphore,
-  session,
   TimeoutError,
 } from "../../multiprocessing/mod.ts";
 import { startIn } from "../fixtures/places.ts";
 import { blockUntilSet, countWhenSet, setAfter, waitBusily, waitIdly } from "../fixtures/sync_tasks.ts";
-import { STALL_MS, timed, within } from "./support.ts";
+import { leaveLast, STALL_MS, timed, within } from "./support.ts";
 
 const W = { timeout: STALL_MS };
 
@@ -151,6 +150,6 @@ describe("Event", () => {
 
 describe("the end", () => {
   it("leaves the session", async () => {
-    await session()[Symbol.asyncDispose]();
+    await leaveLast();
   });
 });

@@ -16,12 +16,11 @@ import {
   Queue,
   RLock,
   Semaphore,
-  session,
   TimeoutError,
 } from "../../multiprocessing/mod.ts";
 import { inWorker, startIn } from "../fixtures/places.ts";
 import { addAlone, endHolding, holdAndTell, tryIt } from "../fixtures/sync_tasks.ts";
-import { pause, STALL_MS, timed, within } from "./support.ts";
+import { leaveLast, pause, STALL_MS, timed, within } from "./support.ts";
 
 const W = { timeout: STALL_MS };
 
@@ -291,6 +290,6 @@ describe("RLock", () => {
 
 describe("the end", () => {
   it("leaves the session", async () => {
-    await session()[Symbol.asyncDispose]();
+    await leaveLast();
   });
 });

@@ -8,19 +8,10 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import {
-  Barrier,
-  Condition,
-  Event,
-  Lock,
-  Process,
-  RLock,
-  Semaphore,
-  session,
-} from "../../multiprocessing/mod.ts";
+import { Barrier, Condition, Event, Lock, Process, RLock, Semaphore } from "../../multiprocessing/mod.ts";
 import { current } from "../../multiprocessing/core/session.ts";
 import { actWithWorkers, type Objects, PERMITS } from "../fixtures/stress_tasks.ts";
-import { backTo, pause, STALL_MS, timed, use, within } from "./support.ts";
+import { backTo, leaveLast, pause, STALL_MS, timed, use, within } from "./support.ts";
 
 const KILLS = Number(process.env.GEVENTMP_STRESS ?? 12);
 const [PROCESSES, WORKERS] = process.env.GEVENTMP_STRESS === undefined ? [3, 1] : [8, 4];
@@ -82,6 +73,6 @@ describe("all objects", () => {
 
 describe("the end", () => {
   it("leaves the session", async () => {
-    await session()[Symbol.asyncDispose]();
+    await leaveLast();
   });
 });

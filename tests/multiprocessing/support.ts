@@ -108,6 +108,16 @@ function describeBlocks(): string {
   return kinds.join("\n");
 }
 
+/** Leaves the session as its last member: a Worker that was told to end is one until its thread is gone. */
+export async function leaveLast(): Promise<void> {
+  const session = current();
+  await within(STALL_MS, "the end of all others", () => {
+    session.agents.reapAll();
+    return session.agents.all().length === 1;
+  });
+  await session.close();
+}
+
 /** Numbers of this process's open descriptors. */
 export function descriptors(): number {
   const { readdirSync } = process.getBuiltinModule("node:fs");

@@ -38,7 +38,7 @@ import {
 } from "../fixtures/sync_tasks.ts";
 import { acquireSync, holdDropped, holdForEver, increment, pong, waitForEver } from "../fixtures/tasks.ts";
 
-import { pause, STALL_MS, timed, use, within } from "./support.ts";
+import { leaveLast, pause, STALL_MS, timed, use, within } from "./support.ts";
 
 const W = { timeout: STALL_MS };
 const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
@@ -657,6 +657,6 @@ describe("session", () => {
 // "bun test" ends without an exit event, in which a session with a path would be left.
 describe("the end", () => {
   it("leaves the session", async () => {
-    await session()[Symbol.asyncDispose]();
+    await leaveLast();
   });
 });

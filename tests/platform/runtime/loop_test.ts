@@ -1,7 +1,8 @@
 /** Doorbells: who rings, who must not, and how much a stranger can take. */
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { join } from "node:path";
+import { rmSync } from "node:fs";
+import { dirname, join } from "node:path";
 import {
   abstractNamesSupported,
   closeFd,
@@ -10,7 +11,6 @@ import {
   errnos,
   privateFolder,
   processId,
-  removeShared,
   sendFd,
   sendTo,
   streamSocket,
@@ -49,8 +49,8 @@ async function withBell(name: string, body: (open: Open) => Promise<void>): Prom
     await body({ address, bell, rings: () => rings });
   } finally {
     bell.close();
-    if (path !== null) removeShared(path);
     await pause(10);
+    if (path !== null) rmSync(dirname(path), { recursive: true });
   }
 }
 
