@@ -10,7 +10,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import process from "node:process";
-import { Lock, Process, Queue, Semaphore } from "../mod.ts";
+// The sources, not dist/: the counter of sections must be the one that the module counts with.
+import { Lock, Process, Queue, Semaphore } from "../multiprocessing/mod.ts";
 import { takeLongestSection } from "../multiprocessing/core/clock.ts";
 import { type Channels, ourChannels, peerChannels } from "./bench/channels.ts";
 import {
@@ -223,9 +224,13 @@ async function stalls(): Promise<Stalls> {
   const both = (
     what: "turns" | "cpu" | "main",
   ): [number, number] => [rate(withUs, what), rate(without, what)];
+  const section = Math.max(...[...withUs, alone].map(({ longest }) => longest));
+  if (!(section > 0)) {
+    throw new Error("the counter of sections saw none: it is not that of the module that ran");
+  }
   return {
     // This process has one counter for both its parts.
-    section: Math.max(...[...withUs, alone].map(({ longest }) => longest)),
+    section,
     starting: Math.max(...[...withUs, alone].map(({ starting }) => starting)),
     rounds: Array.from({ length: ROUNDS }, (_, i) => [p99(withUs, i), p99(without, i)]),
     turns: both("turns"),

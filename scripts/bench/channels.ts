@@ -2,7 +2,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
-import { Process, Queue } from "../../mod.ts";
+import { Process, Queue } from "../../multiprocessing/mod.ts";
 import { echo, produceWhenTold } from "./tasks.ts";
 
 const MIB = 2 ** 20;

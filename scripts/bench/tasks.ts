@@ -1,6 +1,6 @@
 /** What the benchmark's children run. */
 import process from "node:process";
-import { type Lock, type Queue, type Semaphore, task } from "../../mod.ts";
+import { type Lock, type Queue, type Semaphore, task } from "../../multiprocessing/mod.ts";
 import { takeLongestSection } from "../../multiprocessing/core/clock.ts";
 import { threadCpuTime } from "../../platform/mod.ts";
 
