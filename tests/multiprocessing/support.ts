@@ -67,23 +67,13 @@ export function use(): { blocks: number; agents: number; held: number } {
   return { blocks, agents, held };
 }
 
-function collect(): void {
-  const { Bun, gc } = globalThis as unknown as { Bun?: { gc(force: boolean): void }; gc?: () => void };
-  if (Bun !== undefined) Bun.gc(true);
-  else gc?.();
-}
-
 /** Waits until the arena holds what it held before, the dead reaped; then checks that no span is lost. */
 export async function backTo(before: ReturnType<typeof use>): Promise<void> {
   const { agents, arena } = current();
   agents.reapAll();
   const wanted = JSON.stringify(before);
   try {
-    await within(STALL_MS, `the arena with ${wanted}`, () => {
-      if (JSON.stringify(use()) === wanted) return true;
-      collect(); // a handle that was dropped, and not disposed, goes with a collection
-      return false;
-    });
+    await within(STALL_MS, `the arena with ${wanted}`, () => JSON.stringify(use()) === wanted);
   } catch (error) {
     throw new Error(`${(error as Error).message}: it has ${JSON.stringify(use())}: ${describeBlocks()}`);
   }
