@@ -81,13 +81,14 @@ export class Arena {
 
   /** @param bytes address space to map once and for ever: the most that the file may grow to */
   constructor(fd: number, bytes: number) {
+    // Before the mapping: V8 answers a buffer that is made right after it with a collection.
+    this.#freeIn = new Uint16Array(bytes / SPAN_BYTES);
     const { address, buffer } = mapShared(fd, bytes);
     this.fd = fd;
     this.address = address;
     this.buffer = buffer;
     this.i32 = new Int32Array(buffer);
     this.u8 = new Uint8Array(buffer);
-    this.#freeIn = new Uint16Array(bytes / SPAN_BYTES);
   }
 
   /** The same memory by 64-bit words, made when first needed. */
